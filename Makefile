@@ -1,0 +1,39 @@
+# `make demo` and `make test` do everything on a fresh machine with Python 3.11 or newer.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: demo test test-slurm lint types check clean
+
+demo: $(READY)          ## set up, then run the main job on real images
+	$(BIN)/snakemake --profile profiles/local
+	@$(BIN)/python -m pipeline summary results/report/campaign.json
+
+test: $(READY)          ## set up, then all tests that need no cluster
+	$(BIN)/python -m pytest tests --ignore=tests/slurm
+
+test-slurm: $(READY)    ## tests on a real SLURM, installed and started here (needs root and Debian)
+	$(BIN)/python -m pytest tests/slurm
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+types: $(READY)
+	$(BIN)/mypy
+
+check: lint types       ## what a commit must pass
+
+clean:                  ## forget results and logs, keep the environment
+	rm -rf results logs .snakemake
+
+$(READY): requirements.txt requirements-escnn.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Equiscope needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --requirement requirements-escnn.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(READY)

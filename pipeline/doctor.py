@@ -1,0 +1,74 @@
+"""Doctor: checks a whole campaign against its files before anything is made."""
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from pipeline import annotations, readers
+from pipeline.config import Annotation, Campaign, Model
+from pipeline.readers import Source
+
+log = logging.getLogger("equiscope.doctor")
+Found = TypeVar("Found")
+
+
+def examine(campaign: Campaign) -> list[str]:
+    """All faults of a campaign, one sentence each; empty where it can run.
+
+    Opens the header of every acquisition and label image; reads no voxels and writes nothing.
+    """
+    faults: list[str] = []
+
+    def attempt(check: Callable[[], Found]) -> Found | None:
+        try:
+            return check()
+        except ValueError as fault:
+            faults.append(str(fault))
+            return None
+
+    sources: dict[str, Source] = {}
+    for name, acquisition in campaign.acquisitions.items():
+        source = attempt(lambda n=name, a=acquisition: readers.source(n, a))  # type: ignore[misc]
+        if source is not None:
+            sources[name] = source
+            log.info(
+                "%s: %s, %s, channels %s, voxels of %s um",
+                name,
+                " x ".join(f"{a} {n}" for a, n in zip(source.axes, source.shape, strict=True)),
+                source.dtype,
+                ", ".join(source.channels),
+                " x ".join(f"{size:g}" for size in source.voxel_size_um.values()),
+            )
+    for name, model in campaign.models.items():
+        for where, annotation, region, source in _annotations(name, model, sources):
+            attempt(
+                lambda w=where, a=annotation, r=region, s=source: annotations.annotated(  # type: ignore[misc]
+                    w, a, r, s.axes, s.shape
+                )
+            )
+        faults += _channel_faults(name, model, sources)
+    return faults
+
+
+def _annotations(
+    name: str, model: Model, sources: dict[str, Source]
+) -> list[tuple[str, Annotation, dict[str, tuple[int, int]], Source]]:
+    listed: list[tuple[str, Annotation, dict[str, tuple[int, int]], str]] = [
+        (f"models.{name}.shots.{i}", shot.labels, dict(shot.region), shot.acquisition)
+        for i, shot in enumerate(model.shots)
+    ]
+    listed += [
+        (f"models.{name}.references.{i}", reference.labels, {}, reference.acquisition)
+        for i, reference in enumerate(model.references)
+    ]
+    return [(w, a, r, sources[q]) for w, a, r, q in listed if q in sources]
+
+
+def _channel_faults(name: str, model: Model, sources: dict[str, Source]) -> list[str]:
+    used = dict.fromkeys([*model.acquisitions, *(shot.acquisition for shot in model.shots)])
+    return [
+        f"models.{name}.channel is {model.channel!r}, but the acquisition {acquisition} has the "
+        f"channels {', '.join(sources[acquisition].channels)}. Name one of them."
+        for acquisition in used
+        if acquisition in sources and model.channel not in sources[acquisition].channels
+    ]

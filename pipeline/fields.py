@@ -1,0 +1,73 @@
+"""What the network says about any box of a volume, from tiles of one fixed grid.
+
+Tiles lie on a grid of their own, whoever asks: so the same voxel always gets the same answer.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pipeline.network import UNet, receptive_field
+from pipeline.tiles import Box
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The tiles of an image.
+
+    Attributes
+    ----------
+    shape: sides of the image.
+    tile: sides of what a tile owns, multiples of the stride.
+    context: voxels that a tile sees on either side, multiples of the stride that reach over the
+        receptive field.
+    """
+
+    shape: tuple[int, ...]
+    tile: tuple[int, ...]
+    context: tuple[int, ...]
+
+    def reads(self, tile: Box) -> Box:
+        """What the network sees for a tile; all tiles see boxes of one shape."""
+        start = tuple(a - c for a, c in zip(tile.start, self.context, strict=True))
+        stop = tuple(a + t + c for a, t, c in zip(tile.start, self.tile, self.context, strict=True))
+        return Box(start, stop)
+
+
+def grid(network: UNet, shape: tuple[int, ...], tile: tuple[int, ...]) -> Grid:
+    """Tiles of at most `tile` voxels, no larger than the image needs."""
+    stride = network.architecture.stride
+    radius = receptive_field(network.architecture)
+    fitted = tuple(
+        s * max(1, min(t // s, math.ceil(n / s)))
+        for t, s, n in zip(tile, stride, shape, strict=True)
+    )
+    return Grid(shape, fitted, tuple(s * -(-r // s) for r, s in zip(radius, stride, strict=True)))
+
+
+def mirrored(box: Box, shape: tuple[int, ...]) -> tuple[Box, tuple[npt.NDArray[np.intp], ...]]:
+    """The part of an image that `box` needs where the image is mirrored beyond its edges.
+
+    Returns that part and, for each axis, which of its voxels stands at each place of `box`.
+    The mirror lies on the voxels' faces, as often as needed:  c b a | a b c | c b a
+    """
+    places = []
+    for start, stop, side in zip(box.start, box.stop, shape, strict=True):
+        at = np.arange(start, stop) % (2 * side)
+        places.append(np.where(at < side, at, 2 * side - 1 - at))
+    inner = Box(tuple(int(p.min()) for p in places), tuple(int(p.max()) + 1 for p in places))
+    return inner, tuple(p - a for p, a in zip(places, inner.start, strict=True))
+
+
+def forward(network: UNet, image: Floats, grid: Grid, tile: Box) -> Floats:
+    """The network's output `(outputs, *tile)` from the image in `grid.reads(tile)`."""
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        output = network(torch.as_tensor(image[None, None], device=device))[0].cpu().numpy()
+    inside = tuple(slice(c, c + n) for c, n in zip(grid.context, tile.shape, strict=True))
+    return np.ascontiguousarray(output[(slice(None), *inside)])

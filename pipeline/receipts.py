@@ -1,0 +1,109 @@
+"""Small JSON files written last: a stage is done, from what recipe, with what facts."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline import __version__
+
+
+def recipe(stage: str, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
+    """All that decides a result: the stage, its settings, its inputs' identities, the version."""
+    whole = {
+        "stage": stage,
+        "version": __version__,
+        "settings": dict(settings),
+        "inputs": dict(inputs),
+    }
+    return whole | {"hash": fingerprint(whole)}
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of the value as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_fingerprint(path: Path) -> str:
+    """Identity of a raw file or folder: names, sizes and samples of the bytes.
+
+    Reads at most 64 pieces of 64 KiB a file, so that a terabyte takes no longer than a gigabyte;
+    blind to changes between the pieces. No time stamp enters, so a copy has the same identity.
+    """
+    digest = hashlib.sha256()
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(path)}:{size}:".encode())
+        piece, most = 65536, 64
+        starts = range(0, size, max(piece, -(-size // most)))
+        with file.open("rb") as stream:
+            for start in starts:
+                stream.seek(start)
+                digest.update(stream.read(piece))
+    return digest.hexdigest()
+
+
+def bytes_digest(path: Path) -> str:
+    """SHA-256 of a whole file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON so that a crash leaves the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with partial.open("w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=1, sort_keys=True)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a receipt.
+
+    Raises ValueError where there is none or it is damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"there is no receipt {path}: run the stage that writes it.") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"the receipt {path} is damaged ({error}): delete it, run again."
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"the receipt {path} is damaged: delete it, run again.")
+    return content
+
+
+def is_of(path: Path, recipe_hash: str) -> bool:
+    """Whether a whole record of this recipe lies at `path`."""
+    try:
+        return bool(read(path)["recipe"] == recipe_hash)
+    except (ValueError, KeyError):
+        return False
+
+
+def identity(path: Path) -> str:
+    """One hash for all that a receipt says: recipe and facts."""
+    return fingerprint(read(path))
+
+
+def result(path: Path, kind: str) -> Path:
+    """The result that a receipt speaks of, which lies beside it.
+
+    Raises ValueError where it is gone.
+    """
+    found = path.parent / str(read(path)["facts"][kind])
+    if not found.exists():
+        raise ValueError(
+            f"{path} speaks of {found}, which is gone. Delete the receipt and run again."
+        )
+    return found

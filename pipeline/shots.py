@@ -1,0 +1,137 @@
+"""From annotated examples to batches: targets, and random crops of them in new guises."""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One annotated example as tensors, all with the spatial shape `(*axes)`.
+
+    Attributes
+    ----------
+    image: `(channels, *axes)`, normalised.
+    foreground: 1 inside objects.
+    displacement: `(len(axes), *axes)`, from each voxel to its object's centre, in voxels.
+    known: 1 where the annotation says what is there, 0 where it is silent.
+    """
+
+    image: Tensor
+    foreground: Tensor
+    displacement: Tensor
+    known: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        image: npt.NDArray[np.floating],
+        labels: npt.NDArray[np.integer],
+        known: npt.NDArray[np.bool_],
+    ) -> Self:
+        """Derive the targets from instance labels (0 is background)."""
+        ids, flat = np.unique(labels, return_inverse=True)
+        index = np.arange(1, len(ids) + 1)
+        flat = flat.reshape(labels.shape) + 1
+        middle = np.array(ndimage.center_of_mass(np.ones(flat.shape), flat, index))
+        displacement = np.moveaxis(middle[flat - 1], -1, 0) - np.indices(labels.shape)
+        displacement *= labels != 0
+        return cls(
+            torch.as_tensor(np.asarray(image, np.float32)),
+            torch.as_tensor((labels != 0).astype(np.float32)),
+            torch.as_tensor(displacement.astype(np.float32)),
+            torch.as_tensor(known.astype(np.float32)),
+        )
+
+    def to(self, device: str | torch.device) -> Self:
+        """The same on another device."""
+        return type(self)(
+            self.image.to(device),
+            self.foreground.to(device),
+            self.displacement.to(device),
+            self.known.to(device),
+        )
+
+
+def diameter(labels: npt.NDArray[np.integer], voxel_size_um: tuple[float, ...]) -> float:
+    """Median diameter, in um, of the disc or ball that has an object's size."""
+    sizes = np.bincount(np.unique(labels[labels != 0], return_inverse=True)[1])
+    volume = float(np.median(sizes)) * math.prod(voxel_size_um)
+    if len(voxel_size_um) == 2:
+        return math.sqrt(4 * volume / math.pi)
+    return math.cbrt(6 * volume / math.pi)
+
+
+@dataclass(frozen=True, slots=True)
+class Guise:
+    """How strongly a crop may differ from the shot it is taken from.
+
+    Attributes
+    ----------
+    scale: log-range of magnification.
+    contrast: log-range of brightness of the normalised image.
+    background: range of an additive offset, in normalised units.
+    noise: largest standard deviation of added Gaussian noise, in normalised units.
+    """
+
+    scale: float
+    contrast: float
+    background: float
+    noise: float
+
+
+def crop(shot: Shot, sides: tuple[int, ...], guise: Guise, generator: np.random.Generator) -> Shot:
+    """A random crop of `shot`, turned by any angle in the plane, scaled and re-lit.
+
+    Where the crop leaves the shot the annotation is silent and the image is mirrored.
+    """
+    axes = len(sides)
+    angle = generator.uniform(0, 2 * math.pi)
+    factor = math.exp(generator.uniform(-guise.scale, guise.scale))
+    # `inverse` takes a crop's (x, y[, z]) coordinates to the shot's.
+    inverse = np.eye(axes)
+    inverse[:2, :2] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+    if generator.random() < 0.5:
+        inverse[:, 0] *= -1
+    inverse /= factor
+    shape = np.array(shot.foreground.shape[::-1], float)
+    inside = np.argwhere(shot.known.numpy() > 0)
+    middle = inside[generator.integers(len(inside))][::-1] + 0.5
+    box = np.array(sides[::-1], float)
+    theta = np.zeros((axes, axes + 1))
+    theta[:, :axes] = inverse * (box / shape[:, None])
+    theta[:, axes] = 2 * middle / shape - 1
+    grid = functional.affine_grid(
+        torch.as_tensor(theta[None], dtype=torch.float32), [1, 1, *sides], align_corners=False
+    )
+
+    def look(values: Tensor, mode: str, padding: str) -> Tensor:
+        return functional.grid_sample(values[None], grid, mode, padding, align_corners=False)[0]
+
+    image = look(shot.image, "bilinear", "reflection")
+    flags = look(torch.stack([shot.foreground, shot.known]), "nearest", "zeros")
+    displacement = look(shot.displacement, "nearest", "zeros").flip(0)
+    forward = torch.as_tensor(np.linalg.inv(inverse), dtype=torch.float32)
+    displacement = torch.einsum("ij,j...->i...", forward, displacement).flip(0)
+    image = image * math.exp(generator.uniform(-guise.contrast, guise.contrast))
+    image = image + generator.uniform(-guise.background, guise.background)
+    noise = generator.standard_normal(image.shape, np.float32)
+    image = image + generator.uniform(0, guise.noise) * torch.as_tensor(noise)
+    return Shot(image, flags[0], displacement, flags[1])
+
+
+def batch(shots: list[Shot]) -> Shot:
+    """Stack crops of equal shape along a new first axis."""
+    return Shot(
+        torch.stack([shot.image for shot in shots]),
+        torch.stack([shot.foreground for shot in shots]),
+        torch.stack([shot.displacement for shot in shots]),
+        torch.stack([shot.known for shot in shots]),
+    )

@@ -1,0 +1,335 @@
+"""The only door to Zarr: OME-Zarr 0.5 images, labels and tables, written shard by shard."""
+
+import os
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+
+from pipeline import receipts
+from pipeline.tiles import Box, Level, placed
+
+OME_VERSION = "0.5"
+KIND = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+UNIT = {"t": "second", "z": "micrometer", "y": "micrometer", "x": "micrometer"}
+COLOURS = ("FFFFFF", "00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A published image.
+
+    Attributes
+    ----------
+    windows: for each channel, the intensities that become 0 and 1 for a network.
+    recipe: hash of what the image was made from.
+    """
+
+    store: Path
+    axes: str
+    levels: tuple[Level, ...]
+    voxel_size_um: dict[str, float]
+    time_step_s: float | None
+    channels: tuple[str, ...]
+    windows: tuple[tuple[float, float], ...]
+    recipe: str
+    facts: dict[str, Any]
+
+    @property
+    def space(self) -> str:
+        """The spatial axes, "yx" or "zyx"."""
+        return "".join(axis for axis in self.axes if axis in "zyx")
+
+    def spatial(self, values: Sequence[int]) -> tuple[int, ...]:
+        """Of one value per axis, those of the spatial axes."""
+        return tuple(v for v, axis in zip(values, self.axes, strict=True) if axis in "zyx")
+
+    def voxel_um(self, level: Level) -> tuple[float, ...]:
+        """Voxel size at a level, along the spatial axes."""
+        factors = self.spatial(level.factors)
+        return tuple(self.voxel_size_um[a] * f for a, f in zip(self.space, factors, strict=True))
+
+    def read(self, level: int, box: Box) -> npt.NDArray[Any]:
+        """The voxels of `box` at a level."""
+        return np.asarray(open_level(self.store, level)[box.slices])
+
+    def normalised(
+        self, level: int, space: Box, frame: int, channel: int
+    ) -> npt.NDArray[np.float32]:
+        """A spatial box of one channel, its window's ends become 0 and 1."""
+        low, high = self.windows[channel]
+        values = self.read(level, placed(self.axes, space, frame, channel)).reshape(space.shape)
+        return ((values.astype(np.float32) - low) / (high - low)).astype(np.float32)
+
+    def channel(self, name: str) -> int:
+        """Number of the channel with this name.
+
+        Raises ValueError where there is none.
+        """
+        if name not in self.channels:
+            raise ValueError(
+                f"{self.store.name} has no channel {name!r}; it has {', '.join(self.channels)}."
+            )
+        return self.channels.index(name)
+
+
+def create(
+    store: Path,
+    levels: Sequence[Level],
+    axes: str,
+    dtype: npt.DTypeLike,
+    kind: Literal["image", "labels"],
+) -> None:
+    """Write the metadata of all arrays of a store, and no voxels. Workers never write metadata.
+
+    Nothing is consolidated: a consolidated block hides what is added later.
+    """
+    compressors: list[Any] = [ZstdCodec(level=3), Crc32cCodec()]
+    if kind == "image":
+        compressors[0] = BloscCodec(
+            cname="zstd", clevel=3, shuffle="bitshuffle", typesize=np.dtype(dtype).itemsize
+        )
+    zarr.create_group(store, zarr_format=3, overwrite=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*crc32c.*")
+        for level in levels:
+            zarr.create_array(
+                store,
+                name=str(level.number),
+                shape=level.shape,
+                chunks=level.chunk,
+                shards=level.shard,
+                dtype=np.dtype(dtype),
+                compressors=compressors,
+                fill_value=0,
+                dimension_names=list(axes),
+                zarr_format=3,
+            )
+
+
+def open_level(store: Path, level: int, mode: Literal["r", "r+"] = "r") -> zarr.Array[Any]:
+    """One level of a store as a Zarr array."""
+    return zarr.open_array(store / str(level), mode=mode)
+
+
+def shard_file(level: Level, box: Box) -> str:
+    """Where in its store the shard with this box lies."""
+    index = (a // side for a, side in zip(box.start, level.shard, strict=True))
+    return "/".join([str(level.number), "c", *(str(i) for i in index)])
+
+
+def write_shard(
+    store: Path, level: Level, box: Box, values: npt.NDArray[Any]
+) -> dict[str, str | int]:
+    """Write one whole shard and read it back. Returns its file, bytes and SHA-256.
+
+    A shard that holds nothing but zeros leaves no file: its record says 0 bytes.
+    Raises OSError where what is read back differs: the disk did not keep it.
+    """
+    file = shard_file(level, box)
+    path = store / file
+    # zarr reads a shard before it overwrites it, and fails on a torn one.
+    path.unlink(missing_ok=True)
+    array = open_level(store, level.number, "r+")
+    array[box.slices] = values
+    if not path.exists():
+        if np.any(values):
+            raise OSError(f"{path} was not written: is the disk full?")
+        return {"file": file, "bytes": 0, "sha256": ""}
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+    if not np.array_equal(np.asarray(array[box.slices]), values):
+        raise OSError(f"{path} reads back other than written: check the disk it lies on.")
+    return {"file": file, "bytes": path.stat().st_size, "sha256": receipts.bytes_digest(path)}
+
+
+def multiscales(
+    name: str,
+    axes: str,
+    levels: Sequence[Level],
+    voxel_size_um: Mapping[str, float],
+    time_step_s: float | None,
+    sampling: Literal["mean", "first"],
+) -> dict[str, Any]:
+    """The `multiscales` block of NGFF 0.5.
+
+    A level made by averaging has its first voxel's centre moved by half the difference of the
+    voxel sizes; one made by taking every n-th voxel has not.
+    """
+    datasets = []
+    step = {"t": time_step_s or 1.0, "c": 1.0, **voxel_size_um}
+    for level in levels:
+        factors = dict(zip(axes, level.factors, strict=True))
+        scale = [step[axis] * factors[axis] for axis in axes]
+        shift = [
+            (factors[axis] - 1) / 2 * step[axis] if sampling == "mean" else 0.0 for axis in axes
+        ]
+        transformations: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+        if level.number:
+            transformations.append({"type": "translation", "translation": shift})
+        datasets.append({"path": str(level.number), "coordinateTransformations": transformations})
+    described = []
+    for axis in axes:
+        entry = {"name": axis, "type": KIND[axis]}
+        if axis in UNIT and (axis != "t" or time_step_s):
+            entry["unit"] = UNIT[axis]
+        described.append(entry)
+    method = "mean of voxels, rounded half up" if sampling == "mean" else "every second voxel"
+    return {
+        "name": name,
+        "axes": described,
+        "datasets": datasets,
+        "type": sampling,
+        "metadata": {"description": method},
+    }
+
+
+def omero(
+    channels: Sequence[str], windows: Sequence[tuple[float, float]], dtype: np.dtype[Any]
+) -> dict[str, Any]:
+    """The `omero` block: names, colours and display windows of the channels."""
+    limits = np.iinfo(dtype) if dtype.kind in "ui" else np.finfo(dtype)
+    return {
+        "channels": [
+            {
+                "label": name,
+                "active": True,
+                "color": COLOURS[i % len(COLOURS)] if len(channels) > 1 else COLOURS[0],
+                "window": {
+                    "min": float(limits.min),
+                    "max": float(limits.max),
+                    "start": low,
+                    "end": high,
+                },
+            }
+            for i, (name, (low, high)) in enumerate(zip(channels, windows, strict=True))
+        ]
+    }
+
+
+def annotate(store: Path, attributes: Mapping[str, Any]) -> None:
+    """Replace a store's attributes, in one atomic write."""
+    document = receipts.read(store / "zarr.json")
+    receipts.write(store / "zarr.json", document | {"attributes": dict(attributes)})
+
+
+def attributes(store: Path) -> dict[str, Any]:
+    """A store's attributes; empty where there is no store."""
+    if not (store / "zarr.json").is_file():
+        return {}
+    found = receipts.read(store / "zarr.json")["attributes"]
+    return dict(found)
+
+
+def open_volume(store: Path) -> Volume:
+    """Open a published image.
+
+    Raises ValueError where there is none, or it was not made by ingest.
+    """
+    found = attributes(store)
+    if "equiscope" not in found:
+        raise ValueError(f"{store} is no published volume: run ingest first.")
+    own = found["equiscope"]
+    return Volume(
+        store=store,
+        axes=own["axes"],
+        levels=tuple(
+            Level(
+                number=level["number"],
+                **{key: tuple(level[key]) for key in ("factors", "shape", "chunk", "shard")},
+            )
+            for level in own["levels"]
+        ),
+        voxel_size_um=own["voxel_size_um"],
+        time_step_s=own["time_step_s"],
+        channels=tuple(own["channels"]),
+        windows=tuple((low, high) for low, high in own["windows"]),
+        recipe=own["recipe"]["hash"],
+        facts=own["facts"],
+    )
+
+
+def level_at(volume: Volume, voxel_size_um: Sequence[float]) -> Level:
+    """The level of a volume that has this voxel size, within a tenth.
+
+    Raises ValueError where there is none.
+    """
+    for level in volume.levels:
+        here = volume.voxel_um(level)
+        if len(here) == len(voxel_size_um) and np.allclose(here, voxel_size_um, rtol=0.1):
+            return level
+    held = ", ".join(
+        " x ".join(f"{size:g}" for size in volume.voxel_um(level)) for level in volume.levels
+    )
+    raise ValueError(
+        f"{volume.store.name} has no level with the model's voxels of "
+        f"{' x '.join(f'{size:g}' for size in voxel_size_um)} um; its levels have {held} um. "
+        "Use a model that learned at one of these sizes."
+    )
+
+
+def publish(building: Path, target: Path) -> None:
+    """Put a finished store in its place by rename; what stood there goes only then."""
+    old = target.with_name(f".{target.name}.replaced")
+    if old.exists():
+        shutil.rmtree(old)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        target.rename(old)
+    building.rename(target)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def list_children(group: Path, key: Literal["labels", "tables"]) -> None:
+    """Make a `labels` or `tables` group name exactly what lies in it.
+
+    Safe beside others that do the same: each looks again after it wrote, so the last to write
+    has seen every rename before it.
+    """
+    group.mkdir(exist_ok=True)
+    while True:
+        names = sorted(
+            child.name
+            for child in group.iterdir()
+            if (child / "zarr.json").is_file() and not child.name.startswith(".")
+        )
+        inner = {"version": OME_VERSION, key: names}
+        described = {"ome": inner} if key == "labels" else inner
+        if attributes(group) == described:
+            return
+        receipts.write(
+            group / "zarr.json",
+            {"zarr_format": 3, "node_type": "group", "attributes": described},
+        )
+
+
+def write_table(folder: Path, table: pd.DataFrame, region: str, own: Mapping[str, Any]) -> None:
+    """Write a feature table as ngio and Fractal read it: one row per object, indexed by label."""
+    folder.mkdir(parents=True)
+    table.to_parquet(folder / "table.parquet")
+    described = {
+        "type": "feature_table",
+        "table_version": "1",
+        "backend": "parquet",
+        "index_key": "label",
+        "index_type": "int",
+        "region": {"path": f"../labels/{region}"},
+        "equiscope": dict(own),
+    }
+    receipts.write(
+        folder / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": described}
+    )
+
+
+def read_table(store: Path, name: str) -> pd.DataFrame:
+    """The table of the objects that the model `name` found, indexed by label."""
+    return pd.read_parquet(store / "tables" / name / "table.parquet")

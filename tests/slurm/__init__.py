@@ -1,0 +1,1 @@
+"""Laws of the cluster door on a real SLURM."""

@@ -1,0 +1,169 @@
+"""Laws of the cluster door on a real SLURM, without accounting: the harder case."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import tally
+
+LIMIT_S = 60
+
+
+def slurm(*command: str) -> str:
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=30
+    ).stdout.strip()
+
+
+def record(folder: Path) -> dict[str, object]:
+    return json.loads((folder / "tally.jobs" / "array.json").read_text())
+
+
+def queued(folder: Path) -> list[str]:
+    """Jobs of the driver on `folder` that pend, run or complete."""
+    return slurm("squeue", "--noheader", "--array", "--format=%i", f"--name={name(folder)}").split()
+
+
+def name(folder: Path) -> str:
+    return str(record(folder)["name"])
+
+
+def running(folder: Path, units: int) -> None:
+    """Wait until so many units are done, which takes running jobs."""
+    tally.until(lambda: len(tally.names(folder / "done")) >= units, LIMIT_S)
+
+
+def once(units: int) -> dict[int, int]:
+    return dict.fromkeys(range(units), 1)
+
+
+def test_an_array_does_every_unit_once(tmp_path: Path) -> None:
+    folder = tmp_path / "folder with 'quotes'"
+    driver = tally.start(
+        folder, place="slurm", jobs=3, units=7, seconds=0.3, cpus_per_task=2, slurm_extra="--nice=5"
+    )
+    assert driver.wait(LIMIT_S) == 0
+    assert tally.attempts(folder) == once(7)
+    assert len(record(folder)["jobs"]) == 3
+    facts = json.loads((folder / "facts" / "0.json").read_text())
+    assert facts["SLURM_CPUS_PER_TASK"] == facts["OMP_NUM_THREADS"] == "2"
+
+
+def test_a_gpu_job_runs_where_gpus_are_and_sees_one(tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    driver = tally.start(
+        folder, place="slurm", jobs=1, units=1, seconds=0, gpu=1, slurm_partition="gpu"
+    )
+    assert driver.wait(LIMIT_S) == 0
+    facts = json.loads((folder / "facts" / "0.json").read_text())
+    assert facts["node"] == "g1"
+    assert facts["CUDA_VISIBLE_DEVICES"] in {"0", "1"}
+
+
+def test_an_error_in_code_cancels_the_array_and_shows_the_traceback(tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    driver = tally.start(folder, place="slurm", jobs=2, units=80, seconds=0.5, fault="raise")
+    assert driver.wait(LIMIT_S) == 1
+    assert "LookupError: no optics for unit 0" in tally.said(folder)
+    tally.until(lambda: not queued(folder), 20)
+    assert tally.attempts(folder)[0] == 1
+
+
+def test_what_slurm_refuses_is_an_error_at_once(tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    driver = tally.start(folder, place="slurm", jobs=2, units=2, seconds=0, slurm_partition="none")
+    assert driver.wait(LIMIT_S) == 1
+    assert "invalid partition specified" in tally.said(folder)
+    assert "SLURM refused the array" in tally.said(folder)
+
+
+def test_a_cancelled_job_is_submitted_again(tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    driver = tally.start(folder, place="slurm", jobs=2, units=18, seconds=1)
+    running(folder, 2)
+    slurm("scancel", record(folder)["jobs"][1])
+    assert driver.wait(LIMIT_S) == 0
+    assert "lost: CANCELLED" in tally.said(folder)
+    assert len(tally.names(folder / "done")) == 18
+    assert not tally.names(folder / "collisions")
+
+
+def test_a_job_killed_for_its_memory_is_submitted_again(tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    driver = tally.start(folder, place="slurm", jobs=1, units=2, seconds=0.2, fault="hog")
+    assert driver.wait(LIMIT_S) == 0
+    assert re.search("lost: (FAILED|OUT_OF_MEMORY)", tally.said(folder))
+    assert tally.attempts(folder)[0] == 2
+
+
+def test_a_preempted_job_goes_on_where_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    asked = {"cpus_per_task": 4, "slurm_partition": "preempt0", "slurm_extra": "--nodelist=c1"}
+    driver = tally.start(folder, place="slurm", jobs=1, units=15, seconds=1, **asked)
+    running(folder, 2)
+    slurm("sbatch", "-pcpu", "-wc1", "-c4", "-o/dev/null", "--wrap=sleep 1")
+    assert driver.wait(LIMIT_S) == 0
+    counts = tally.attempts(folder)
+    assert sum(counts.values()) == 16, "only the unit that was being done is done again"
+    assert "Restarts=1" in slurm("scontrol", "show", "job", record(folder)["jobs"][0])
+    assert "lost" not in tally.said(folder)
+
+
+def test_a_preempted_job_uses_its_time_of_grace(tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    asked = {"cpus_per_task": 4, "slurm_partition": "preempt", "slurm_extra": "--nodelist=c2"}
+    driver = tally.start(folder, place="slurm", jobs=1, units=13, seconds=1, **asked)
+    running(folder, 1)
+    slurm("sbatch", "-pcpu", "-wc2", "-c4", "-o/dev/null", "--wrap=true")
+    assert driver.wait(LIMIT_S) == 0
+    assert tally.attempts(folder) == once(13)
+    job = slurm("scontrol", "show", "job", *record(folder)["jobs"])
+    assert re.search(r"PreemptTime=2\d+", job), "it was to be preempted"
+
+
+@pytest.mark.parametrize("submitting", [False, True])
+def test_a_killed_driver_is_followed_by_one_that_attaches(tmp_path: Path, submitting: bool) -> None:
+    folder = tmp_path / "toy"
+    asked = {"place": "slurm", "jobs": 2, "units": 12, "seconds": 1}
+    first = tally.start(folder, **asked)
+    running(folder, 1)
+    first.kill()
+    first.wait(5)
+    if submitting:  # killed before it learnt the job ids
+        path = folder / "tally.jobs" / "array.json"
+        path.write_text(json.dumps(record(folder) | {"jobs": []}))
+    assert tally.start(folder, **asked).wait(LIMIT_S) == 0
+    assert "attached to the array that still runs" in tally.said(folder)
+    assert tally.attempts(folder) == once(12)
+
+
+@pytest.mark.parametrize(
+    ("interrupt", "status"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 143)]
+)
+def test_an_interrupt_cancels_the_array(tmp_path: Path, interrupt: int, status: int) -> None:
+    folder = tmp_path / "toy"
+    driver = tally.start(folder, place="slurm", jobs=10, units=10, seconds=60, cpus_per_task=2)
+    tally.until(lambda: tally.names(folder / "attempts"), LIMIT_S)
+    driver.send_signal(interrupt)
+    assert driver.wait(20) == status
+    tally.until(lambda: not queued(folder), 20)
+
+
+def test_a_controller_that_restarts_is_waited_for(tmp_path: Path) -> None:
+    state = Path(os.environ.get("EQUISCOPE_SLURM_DIR", "/tmp/equiscope-slurm"))
+    if not (state / "run" / "slurmctld.pid").exists():
+        pytest.skip(f"this SLURM was not started by ./start with its state in {state}")
+    folder = tmp_path / "toy"
+    driver = tally.start(folder, place="slurm", jobs=2, units=40, seconds=1)
+    running(folder, 1)
+    os.kill(int((state / "run" / "slurmctld.pid").read_text()), signal.SIGTERM)
+    try:
+        tally.until(lambda: "Unable to contact" in tally.said(folder), LIMIT_S)
+    finally:
+        subprocess.run([Path(__file__).parent / "start"], check=True, timeout=120)
+    assert driver.wait(LIMIT_S) == 0
+    assert tally.attempts(folder) == once(40)

@@ -1,0 +1,24 @@
+rule finetune:
+    """1 to 5 annotated examples -> model."""
+    input:
+        images=shot_volumes,
+        labels=shot_labels,
+    output:
+        receipt=f"{RESULTS}/finetune/{{model}}.json",
+    log:
+        f"{LOGS}/finetune/{{model}}.log",
+    resources:
+        jobs=1,
+        cpus_per_task=1,
+        mem_mb=3500,
+        runtime=120,
+        gpu=0,
+    params:
+        settings=lambda wildcards: campaign.finetune_task(
+            wildcards.model
+        ).model_dump_json(),
+        cluster=cluster,
+    shell:
+        "{PYTHON} -m pipeline finetune {output.receipt} --images {input.images}"
+        " --settings {params.settings:q}"
+        " {params.cluster} --job-logs {LOGS}/finetune/{wildcards.model}.jobs 2>&1 | tee {log}"

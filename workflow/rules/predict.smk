@@ -1,0 +1,22 @@
+rule predict:
+    """Model + volume -> instance labels and table."""
+    input:
+        image=f"{RESULTS}/ingest/{{acquisition}}.json",
+        model=f"{RESULTS}/finetune/{{model}}.json",
+    output:
+        receipt=f"{RESULTS}/predict/{{model}}/{{acquisition}}.json",
+    log:
+        f"{LOGS}/predict/{{model}}/{{acquisition}}.log",
+    resources:
+        jobs=16,
+        cpus_per_task=1,
+        mem_mb=3500,
+        runtime=120,
+        gpu=0,
+    params:
+        settings=campaign.predict_task().model_dump_json(),
+        cluster=cluster,
+    shell:
+        "{PYTHON} -m pipeline predict {output.receipt} --image {input.image}"
+        " --model {input.model} --settings {params.settings:q}"
+        " {params.cluster} --job-logs {LOGS}/predict/{wildcards.model}/{wildcards.acquisition}.jobs 2>&1 | tee {log}"

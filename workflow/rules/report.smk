@@ -1,0 +1,14 @@
+rule report:
+    """All results -> one page that shows and judges them."""
+    input:
+        predictions=predictions,
+        references=references,
+    output:
+        receipt=f"{RESULTS}/report/campaign.json",
+    log:
+        f"{LOGS}/report/campaign.log",
+    params:
+        settings=campaign.report_task().model_dump_json(),
+    shell:
+        "{PYTHON} -m pipeline report {output.receipt} --predictions {input.predictions}"
+        " --settings {params.settings:q} 2>&1 | tee {log}"
