@@ -8,14 +8,12 @@ raw files --ingest--> volumes --predict--> labels, tables --report--> results/re
 import sys
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
-
 from pipeline import config as campaigns
 
 try:
     campaign = campaigns.load(Path("config.yaml"), config)
 except ValueError as fault:
-    raise WorkflowError(str(fault)) from None
+    raise SystemExit(f"equiscope: {fault}") from None
 
 RESULTS, LOGS = campaign.results, "logs"
 
@@ -35,11 +33,14 @@ localrules:
 
 
 rule all:
-    default_target: True
     """Everything that the campaign asks for."""
+    default_target: True
     input:
         f"{RESULTS}/report/campaign.json",
+        predictions,
+        expand(f"{RESULTS}/ingest/{{name}}.json", name=campaign.acquisitions),
+        expand(f"{RESULTS}/finetune/{{name}}.json", name=campaign.models),
 
 
 onstart:
-    shell(DOCTOR)
+    start()

@@ -45,7 +45,7 @@ def annotated(
     if held != sides:
         raise ValueError(
             f"{where}.labels: the label image is {_sides(held)}, the acquisition {_sides(sides)}. "
-            "Give labels that cover the whole acquisition, and `axes` if the file does not say them."
+            "Give labels of the whole acquisition, and `axes` where their file does not say them."
         )
     spans = {axis: (0, side) for axis, side in sides.items()}
     for axis, (start, stop) in region.items():

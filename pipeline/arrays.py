@@ -92,13 +92,13 @@ class Array:
             )
         try:
             return any(map(slurm.is_live, self._crowd().states(self.jobs).values()))
-        except slurm.Silent:
+        except slurm.SilentError:
             return True
 
     def wait(self, units_left: Callable[[], int]) -> dict[str, str]:
         """Wait until no job runs or will run; return the state of those that left no result.
 
-        Raises RuntimeError when the work raised in a job, and `slurm.Silent` when nothing has
+        Raises RuntimeError when the work raised in a job, and `slurm.SilentError` when nothing has
         been heard of the jobs for too long.
         """
         crowd, report = self._crowd(), _Report(self.name, units_left)
@@ -157,10 +157,10 @@ class Array:
     ) -> dict[str, str] | None:
         try:
             return crowd.states(jobs)
-        except slurm.Silent as error:
+        except slurm.SilentError as error:
             if time.monotonic() - heard < SILENCE_S:
                 return None
-            raise slurm.Silent(
+            raise slurm.SilentError(
                 f"{self.name}: {error} Jobs may still run: {', '.join(sorted(jobs))}. Start again"
                 " when SLURM is back: they are found and waited for."
             ) from error

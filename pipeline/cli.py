@@ -4,10 +4,12 @@ Exit codes: 0 done, 1 the work failed, 2 the command, the settings or the inputs
 """
 
 import argparse
+import contextlib
+import fcntl
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +18,7 @@ from pydantic import ValidationError
 from pipeline import __version__, cluster, config
 from pipeline.config import Campaign, Section
 
+Call = Callable[[argparse.Namespace], None]
 TaskKind = TypeVar("TaskKind", bound=Section)
 log = logging.getLogger("equiscope")
 
@@ -30,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         datefmt="%H:%M:%S",
     )
     try:
-        options.call(options)
+        with _alone(options):
+            options.call(options)
     except ValueError as fault:
         return _failed(fault, 2)
     except (RuntimeError, OSError) as fault:
@@ -42,6 +46,26 @@ def _failed(fault: Exception, code: int) -> int:
     log.debug("", exc_info=fault)
     print(f"equiscope: {fault}", file=sys.stderr)
     return code
+
+
+@contextlib.contextmanager
+def _alone(options: argparse.Namespace) -> Iterator[None]:
+    """Wait until no other process makes the same result: one whose Snakemake was killed goes on."""
+    if options.command in ("doctor", "summary"):
+        yield
+        return
+    path: Path = options.receipt.with_name(f".{options.receipt.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("another process still makes this result: waiting for its end")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            log.debug("no lock on %s: %s", path, error)  # a file system without locks
+        yield
 
 
 def _label(options: argparse.Namespace) -> str:
@@ -60,59 +84,69 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, call, add, summary in (
-        ("doctor", _doctor, _add_nothing, "check a campaign against its files; write nothing"),
-        ("ingest", _ingest, _add_nothing, "raw file -> OME-Zarr volume"),
-        ("finetune", _finetune, _add_images, "annotated examples -> model"),
-        ("predict", _predict, _add_image_and_model, "model + volume -> labels and table"),
-        ("report", _report, _add_predictions, "all results -> a page that shows and judges them"),
-    ):
-        command = commands.add_parser(name, help=summary, description=summary)
-        command.set_defaults(call=call)
-        if name != "doctor":
-            command.add_argument(
-                "receipt",
-                type=Path,
-                help="file to write when done, such as results/STAGE/NAME.json; results lie beside it",
-            )
-            chosen = command.add_mutually_exclusive_group(required=True)
-            chosen.add_argument("--settings", help="settings of this one task, as JSON")
-        else:
-            chosen = command
-        chosen.add_argument("--config", type=Path, help="the campaign's config.yaml")
-        command.add_argument(
-            "--overrides", default="{}", help="JSON that replaces parts of --config"
-        )
-        add(command)
-        if name in ("ingest", "finetune", "predict"):
-            command.add_argument(
-                "--job-logs",
-                type=Path,
-                help="folder for the jobs' logs and records (default: beside the receipt)",
-            )
-            cluster.add_arguments(command)
+
+    def command(name: str, call: Call, summary: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=summary, description=summary)
+        added.set_defaults(call=call)
+        return added
+
+    doctor = command("doctor", _doctor, "check a campaign against its files; write nothing")
+    _add_config(doctor, doctor)
+
+    ingest = command("ingest", _ingest, "raw file -> OME-Zarr volume")
+    _add_stage(ingest)
+    _add_jobs(ingest)
+
+    finetune = command("finetune", _finetune, "annotated examples -> model")
+    _add_stage(finetune)
+    _add_receipts(finetune, "--images", "ingest receipts of the shots' acquisitions")
+    _add_jobs(finetune)
+
+    predict = command("predict", _predict, "model + volume -> labels and table")
+    _add_stage(predict)
+    predict.add_argument("--image", type=Path, required=True, help="the volume's ingest receipt")
+    predict.add_argument("--model", type=Path, required=True, help="the model's finetune receipt")
+    _add_jobs(predict)
+
+    report = command("report", _report, "all results -> a page that shows and judges them")
+    _add_stage(report)
+    _add_receipts(report, "--predictions", "predict receipts of the whole campaign")
+
+    summary = command("summary", _summary, "say what a campaign found, and where to look")
+    summary.add_argument("receipt", type=Path, help="the report's receipt")
     return parser
 
 
-def _add_nothing(_: argparse.ArgumentParser) -> None:
-    """Commands that need no other receipt."""
-
-
-def _add_images(parser: argparse.ArgumentParser) -> None:
+def _add_stage(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--images", type=Path, nargs="+", required=True, help="ingest receipts of the shots"
+        "receipt",
+        type=Path,
+        help="file to write when done: results/STAGE/NAME.json; results lie beside it",
     )
+    settings = parser.add_mutually_exclusive_group(required=True)
+    settings.add_argument("--settings", help="settings of this one task, as JSON")
+    _add_config(parser, settings)
 
 
-def _add_image_and_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--image", type=Path, required=True, help="ingest receipt of the volume")
-    parser.add_argument("--model", type=Path, required=True, help="finetune receipt of the model")
+def _add_config(
+    parser: argparse.ArgumentParser,
+    group: argparse._ActionsContainer,  # the one type of a parser and its groups
+) -> None:
+    group.add_argument("--config", type=Path, help="the campaign's config.yaml")
+    parser.add_argument("--overrides", default="{}", help="JSON that replaces parts of --config")
 
 
-def _add_predictions(parser: argparse.ArgumentParser) -> None:
+def _add_receipts(parser: argparse.ArgumentParser, option: str, help_text: str) -> None:
+    parser.add_argument(option, type=Path, nargs="+", required=True, help=help_text)
+
+
+def _add_jobs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--predictions", type=Path, nargs="+", required=True, help="all predict receipts"
+        "--job-logs",
+        type=Path,
+        help="folder for the jobs' logs and records (default: beside the receipt)",
     )
+    cluster.add_arguments(parser)
 
 
 def _task(
@@ -186,4 +220,11 @@ def _report(options: argparse.Namespace) -> None:
 
     task = _task(options, config.ReportTask, lambda campaign: campaign.report_task())
     predictions = {(path.parent.name, path.stem): path for path in options.predictions}
-    report.report(options.receipt, predictions, task)
+    results = options.receipt.parent.parent
+    report.report(options.receipt, results, predictions, task)
+
+
+def _summary(options: argparse.Namespace) -> None:
+    from pipeline import report
+
+    print(report.summary(options.receipt))

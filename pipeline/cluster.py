@@ -163,7 +163,7 @@ def _cancelling(array: Array) -> Iterator[None]:
     """Leave no job behind: whatever interrupts the wait cancels them. Silence alone does not."""
     try:
         yield
-    except slurm.Silent:
+    except slurm.SilentError:
         raise
     except BaseException as error:
         logger.warning("%s: cancelling its jobs after %s", array.name, type(error).__name__)
@@ -196,7 +196,7 @@ def _only_driver(folder: Path) -> Iterator[None]:
 def _terminable() -> Iterator[None]:
     """Make SIGTERM raise SystemExit(143), as Ctrl-C raises KeyboardInterrupt."""
 
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
+    def leave(number: int, _: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():

@@ -74,7 +74,7 @@ class Shot(Section):
 
     acquisition: Name
     labels: Annotation
-    region: dict[Literal["t", "z", "y", "x"], tuple[int, int]]
+    region: dict[Annotated[str, Field(pattern="^[tzyx]$")], tuple[int, int]]
 
 
 class Reference(Section):

@@ -11,6 +11,7 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from matplotlib.ticker import MaxNLocator
 
 RGB = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.integer[Any]]
@@ -43,24 +44,30 @@ def overlay(
     picture = np.repeat(np.rint(255 * grey).astype(np.uint8)[..., None], 3, axis=2)
     picture = _enlarged(picture, factor)
     large = _enlarged(labels, factor)
-    edge = outlines(large)
+    edge = _two_pixels(large)
     picture[edge] = PALETTE[colour_numbers(large[edge])]
     if reference is not None:
         y, x = np.indices(large.shape)
         drawn = (y + x) % (2 * DASH) < DASH
-        picture[outlines(_enlarged(reference, factor)) & drawn] = 255
+        picture[_two_pixels(_enlarged(reference, factor)) & drawn] = 255
     return picture
 
 
 def outlines(labels: Labels) -> npt.NDArray[np.bool_]:
     """The pixels of objects that touch something else above, below, left or right."""
-    edge = np.zeros(labels.shape, bool)
+    edge: npt.NDArray[np.bool_] = np.zeros(labels.shape, bool)
     for axis in range(labels.ndim):
         differs = np.diff(labels, axis=axis) != 0
         pads = [(0, 0)] * labels.ndim
         for pads[axis] in ((0, 1), (1, 0)):
             edge |= np.pad(differs, pads)
-    return edge & (labels != 0)
+    edge &= labels != 0
+    return edge
+
+
+def _two_pixels(labels: Labels) -> npt.NDArray[np.bool_]:
+    edge = outlines(labels)
+    return edge | outlines(np.where(edge, 0, labels))
 
 
 def colour_numbers(ids: Labels) -> npt.NDArray[np.int64]:
@@ -164,7 +171,7 @@ def curves(
         highest = max(highest, threshold)
     axes.set_ylim(0, 1.08 * highest if highest > 0 else 1)
     if all(float(place).is_integer() for place in positions):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     if len(series) > 1:
         axes.legend(frameon=False, fontsize=8, loc="lower left")
     return figure

@@ -114,7 +114,8 @@ def finetune(
 ) -> None:
     """Train the model beside its receipt, then write the receipt.
 
-    `images` gives the receipts of the acquisitions' volumes; `run` completes the training, wherever that is.
+    `images` gives the receipts of the acquisitions' volumes; `run` completes the training,
+    wherever that is.
     Raises ValueError where a shot does not fit its volume.
     """
     # plan

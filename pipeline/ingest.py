@@ -27,6 +27,10 @@ class Copy:
     source: Source
 
     def __call__(self, boxes: Sequence[Box], put: shards.Put) -> None:
+        """Read every box and hand it on.
+
+        Raises ValueError where a voxel is no number.
+        """
         for box in boxes:
             values = self.source.read(box)
             if values.dtype.kind == "f" and not np.isfinite(values).all():

@@ -1,4 +1,4 @@
-"""Objects from votes: a centre is where many voxels point, a voxel belongs to the centre it points to.
+"""Objects from votes: a centre is where many voxels point, and owns the voxels that point to it.
 
 Everything here is a function of a voxel's neighbourhood, in integers, with ties broken by
 address. So a piece of the image that holds the neighbourhood gives what the whole image gives,
@@ -69,26 +69,30 @@ def pointed(displacement: Floats, reach: tuple[int, ...]) -> tuple[Integers, Boo
     """The voxel that each voxel points to, `(axes, *shape)`, and whether that is within reach."""
     steps = np.rint(displacement).astype(np.int64)
     limit = np.reshape(reach, (-1,) + (1,) * (steps.ndim - 1))
-    within = (np.abs(steps) <= limit).all(axis=0)
+    within = np.asarray((np.abs(steps) <= limit).all(axis=0))
     return np.indices(steps.shape[1:]) + steps, within
 
 
 def centres(foreground: Bools, displacement: Floats, geometry: Geometry) -> Bools:
     """True at the centres of objects.
 
-    `displacement` has shape `(axes, *shape)`, in voxels. A centre is the voxel with most votes
-    in its box among all within `geometry.apart`; of equals, the first in address order.
+    `displacement` has shape `(axes, *shape)`, in voxels. A centre has enough votes in its box,
+    and more than any voxel within `geometry.apart` when near votes count more (a tent as wide as
+    the box); of equals, the first in address order.
     """
     shape = foreground.shape
     target, within = pointed(displacement, geometry.reach)
     sides = np.reshape(shape, (-1,) + (1,) * len(shape))
     valid = foreground & within & ((target >= 0) & (target < sides)).all(axis=0)
     address = np.ravel_multi_index(tuple(target[:, valid]), shape)
-    votes = np.bincount(address, minlength=foreground.size).reshape(shape)
+    votes = near = np.bincount(address, minlength=foreground.size).reshape(shape)
     for axis, half in enumerate(geometry.blur):
-        votes = ndimage.convolve1d(votes, np.ones(2 * half + 1, int), axis, mode="constant")
+        box = np.ones(2 * half + 1, int)
+        tent = half + 1 - np.abs(np.arange(-half, half + 1))
+        votes = ndimage.convolve1d(votes, box, axis, mode="constant")
+        near = ndimage.convolve1d(near, tent, axis, mode="constant")
     first = np.arange(foreground.size - 1, -1, -1).reshape(shape)
-    rank = votes * foreground.size + first
+    rank = near * foreground.size + first
     window = tuple(2 * apart + 1 for apart in geometry.apart)
     best = ndimage.maximum_filter(rank, size=window, mode="constant", cval=-1)
     return (rank == best) & (votes >= geometry.votes)

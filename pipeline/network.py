@@ -215,8 +215,9 @@ class _SteeredBlock(nn.Module):
         """The same map as one plain convolution, the normalisation folded into it."""
         weight, bias = self.convolution.filters()
         norm = self.normalisation
-        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-        shift = norm.bias - norm.running_mean * scale
+        mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+        scale = norm.weight / torch.sqrt(variance + norm.eps)
+        shift = norm.bias - mean * scale
         scale, shift = (v.repeat_interleave(len(bias) // self.fields) for v in (scale, shift))
         weight = weight * scale.reshape((-1,) + (1,) * (weight.ndim - 1))
         return _plain(weight, bias * scale + shift, nn.ReLU())
@@ -238,8 +239,9 @@ class _SteeredHead(nn.Module):
 
     def filters(self) -> tuple[Tensor, Tensor]:
         weight, bias = self.convolution.filters()
-        sign = self.sign.reshape((-1,) + (1,) * (weight.ndim - 1))
-        return weight[self.order] * sign, bias[self.order] * self.sign
+        sign = self.get_buffer("sign")
+        signs = sign.reshape((-1,) + (1,) * (weight.ndim - 1))
+        return weight[self.order] * signs, bias[self.order] * sign
 
     def forward(self, features: Tensor) -> Tensor:
         return _convolve(features, *self.filters())
@@ -254,7 +256,7 @@ def _convolve(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _plain(weight: Tensor, bias: Tensor, *after: nn.Module) -> nn.Sequential:
-    kind = nn.Conv2d if weight.ndim == 4 else nn.Conv3d
+    kind: Any = nn.Conv2d if weight.ndim == 4 else nn.Conv3d
     layer = kind(weight.shape[1], weight.shape[0], tuple(weight.shape[2:]), padding="same")
     layer.weight.data = weight.detach().clone()
     layer.bias.data = bias.detach().clone()

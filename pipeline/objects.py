@@ -69,7 +69,7 @@ def table(
     """
     whole = pd.concat(pieces, ignore_index=True)
     whole = whole[whole["voxels"] > 0]
-    how = dict.fromkeys([c for c in whole if c.startswith(("sum_", "voxels"))], "sum")
+    how = dict.fromkeys([c for c in map(str, whole) if c.startswith(("sum_", "voxels"))], "sum")
     how["t"] = "first"
     how |= {f"first_{axis}": "min" for axis in axes} | {f"last_{axis}": "max" for axis in axes}
     # Floating-point sums depend on their order: rows are put in one before they are added.

@@ -4,7 +4,7 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ import pandas as pd
 import torch
 from dask.delayed import Delayed, delayed
 
-from pipeline import fields, instances, labelling, objects, receipts, shards, volumes, weights
+from pipeline import fields, instances, labelling, objects, receipts, shards, tiles, volumes, weights
 from pipeline.config import Predict, PredictTask
 from pipeline.fields import Grid
 from pipeline.instances import Geometry
 from pipeline.network import UNet
-from pipeline.tiles import Box, Level, boxes, placed
+from pipeline.tiles import Box, Level, placed
 from pipeline.volumes import Volume
 
 log = logging.getLogger("equiscope.predict")
@@ -40,14 +40,17 @@ class View:
 
     @property
     def factors(self) -> tuple[int, ...]:
+        """How many voxels of full resolution one of the model's is, along each axis."""
         return self.volume.spatial(self.level.factors)
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Sides of the image at the model's level."""
         return self.volume.spatial(self.level.shape)
 
     @property
     def full_shape(self) -> tuple[int, ...]:
+        """Sides of the image at full resolution."""
         return self.volume.spatial(self.volume.levels[0].shape)
 
     def read(self, box: Box, frame: int) -> npt.NDArray[np.float32]:
@@ -81,22 +84,22 @@ class Segment:
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_loaded"}
 
-    def __call__(self, boxes_: Sequence[Box], put: shards.Put) -> None:
+    def __call__(self, boxes: Sequence[Box], put: shards.Put) -> None:
         """Label every box (of the label volume) and hand it to `put`."""
         torch.set_num_threads(1)
         _, geometry, grid = self._loaded
-        tiles: dict[tuple[int, Box], Delayed] = {}
+        passes: dict[tuple[int, Box], Delayed] = {}
 
         def tile_of(frame: int, box: Box) -> Delayed:
-            if (frame, box) not in tiles:
-                tiles[frame, box] = delayed(self._forward, pure=False)(frame, box)
-            return tiles[frame, box]
+            if (frame, box) not in passes:
+                passes[frame, box] = delayed(self._forward, pure=False)(frame, box)
+            return passes[frame, box]
 
         tasks = []
-        for box in boxes_:
+        for box in boxes:
             frame, space = self._split(box)
             window = labelling.window(space, self.view.factors, self.view.shape, geometry)
-            needed = list(boxes(grid.shape, grid.tile, over=window))
+            needed = list(tiles.boxes(grid.shape, grid.tile, over=window))
             outputs = [tile_of(frame, tile) for tile in needed]
             tasks.append(delayed(self._label, pure=False)(box, window, needed, outputs, put))
         dask.compute(*tasks, scheduler="threads", num_workers=self.workers)
@@ -116,13 +119,13 @@ class Segment:
         self,
         box: Box,
         window: Box,
-        tiles: Sequence[Box],
+        needed: Sequence[Box],
         outputs: Sequence[npt.NDArray[np.float32]],
         put: shards.Put,
     ) -> None:
         frame, space = self._split(box)
         output = np.empty((outputs[0].shape[0], *window.shape), np.float32)
-        for tile, values in zip(tiles, outputs, strict=True):
+        for tile, values in zip(needed, outputs, strict=True):
             shared = Box(
                 tuple(max(a, b) for a, b in zip(tile.start, window.start, strict=True)),
                 tuple(min(a, b) for a, b in zip(tile.stop, window.stop, strict=True)),
@@ -168,8 +171,8 @@ def predict(
 ) -> None:
     """Write labels and table into the volume, then the receipt.
 
-    `image` and `model` are the receipts of ingest and finetune. `workers` threads share a job's tiles;
-    `run` completes the units that a phase lacks, wherever that is.
+    `image` and `model` are the receipts of ingest and finetune. `workers` threads share a job's
+    tiles; `run` completes the units that a phase lacks, wherever that is.
     Raises ValueError where the volume has no level or channel that the model can look at.
     """
     # plan
@@ -222,11 +225,18 @@ def predict(
 def _without_channels(level: Level, axes: str) -> Level:
     """The level of a label volume that goes with an image's level."""
     at = axes.index("c")
-    kept = {
-        key: tuple(v for i, v in enumerate(getattr(level, key)) if i != at)
-        for key in ("factors", "shape", "chunk", "shard")
-    }
-    return replace(level, **kept)
+
+
+    def kept(values: tiles.Index) -> tiles.Index:
+        return values[:at] + values[at + 1 :]
+
+    return Level(
+        number=level.number,
+        factors=kept(level.factors),
+        shape=kept(level.shape),
+        chunk=kept(level.chunk),
+        shard=kept(level.shard),
+    )
 
 
 def _announce(view: View, bundle: Path, task: PredictTask, levels: Sequence[Level]) -> None:
@@ -257,7 +267,7 @@ def _parts(building: Path) -> Path:
 
 def _forget_lost_parts(building: Path, levels: Sequence[Level]) -> None:
     """A shard whose part of the table is gone counts as not done."""
-    for box in boxes(levels[0].shape, levels[0].shard):
+    for box in tiles.boxes(levels[0].shape, levels[0].shard):
         if not (_parts(building) / f"{_name(box)}.parquet").is_file():
             shards.record_file(shards.units_folder(building), levels[0], box).unlink(
                 missing_ok=True

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 MODULES = ("submitit.local._local", "submitit.core._submit")  # a job's controller, and its task
 

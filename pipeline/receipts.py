@@ -48,7 +48,9 @@ def file_fingerprint(path: Path) -> str:
 
 
 def bytes_digest(path: Path) -> str:
-    """SHA-256 of a whole file."""
+    """SHA-256 of a whole file; empty where there is no file."""
+    if not path.exists():
+        return ""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -13,8 +13,9 @@ import jinja2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.figure import Figure
 
-from pipeline import annotations, figures, metrics, receipts, volumes, weights
+from pipeline import __version__, annotations, figures, metrics, receipts, volumes, weights
 from pipeline.annotations import Annotated
 from pipeline.config import ReportTask, Shot
 from pipeline.figures import RGB
@@ -23,14 +24,15 @@ from pipeline.volumes import Volume
 
 log = logging.getLogger("equiscope.report")
 TEMPLATE = Path(__file__).with_name("report.html.j2")
+PAGE = "report.html"
 STRICT = 0.75
 """The second intersection over union that scores are given at: are outlines right, too?"""
 LARGEST_VOXELS, MOST_OBJECTS = 2**27, 5000
 """A frame with more is not scored: memory for a match grows with either."""
 SIDE, CELL_SIDE, COARSE_SIDE = 1000, 160, 1600
 """Pixels: of a picture, of a crop, and the side from which a coarser level is shown."""
-CELLS = 6
-"""Crops of false, and of missed, objects shown per frame."""
+CELLS, SHEET = 6, 24
+"""Crops shown: of false, and of missed, objects per frame; in the picture that holds them all."""
 SAMPLED_PLANES, SAMPLED_SIDE = 16, 1024
 """Saturation is looked for in so many planes, in the middle of each."""
 COUNTED = ("matched", "false", "missed")
@@ -48,8 +50,27 @@ class Picture:
 
     @property
     def uri(self) -> str:
-        """The picture as an address that needs no file."""
-        return "data:image/png;base64," + base64.b64encode(self.png).decode()
+        """An address that holds the whole picture."""
+        return _uri(self.png)
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """The surroundings of an object that the prediction or the reference alone has.
+
+    `left_out` counts the smaller ones of its frame that are not shown.
+    """
+
+    frame: int
+    left_out: int
+    array: RGB
+    caption: str
+    alt: str
+
+    @property
+    def uri(self) -> str:
+        """An address that holds the whole picture."""
+        return _uri(figures.png(self.array))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +87,23 @@ class Prediction:
 
     @property
     def frames(self) -> int:
+        """How many times the acquisition was imaged."""
         return self.volume.levels[0].shape[0] if "t" in self.volume.axes else 1
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Voxels of a frame along its spatial axes, at full resolution."""
         return self.volume.spatial(self.volume.levels[0].shape)
 
     @property
     def size_column(self) -> str:
+        """The column of the table that says how large objects are."""
         return "volume_um3" if "z" in self.volume.axes else "area_um2"
+
+    @property
+    def size_unit(self) -> str:
+        """What that column counts."""
+        return "µm³" if "z" in self.volume.axes else "µm²"
 
     @property
     def typical_size(self) -> float:
@@ -105,10 +134,10 @@ class Prediction:
         """Which voxels of a frame the model learned from."""
         mask = np.zeros(self.shape, bool)
         for shot in self.shots:
-            first, last = shot.region.get("t", (0, self.frames))
+            region: dict[str, tuple[int, int]] = dict(shot.region)
+            first, last = region.get("t", (0, self.frames))
             if first <= frame < last:
-                spans = (shot.region.get(axis, (0, None)) for axis in self.volume.space)  # type: ignore[call-overload]
-                mask[tuple(slice(*span) for span in spans)] = True
+                mask[tuple(slice(*region.get(axis, (None,))) for axis in self.volume.space)] = True
         return mask
 
 
@@ -123,7 +152,7 @@ def report(
     # plan
     found = [_open(results, *pair, path) for pair, path in sorted(predictions.items())]
     known = {(p.model, p.acquisition): _references(p, task) for p in found}
-    inputs = {f"{p.model}/{p.acquisition}": receipts.fingerprint(p.made) for p in found}
+    inputs = {f"{m}/{a}": receipts.identity(path) for (m, a), path in sorted(predictions.items())}
     inputs |= {
         said["labels"]: receipts.file_fingerprint(labels.source.path)
         for references in known.values()
@@ -147,26 +176,54 @@ def report(
     volumes.publish(building, folder)
     partial = receipt.with_name(".report.html.partial")
     partial.write_text(_page(task, shown), encoding="utf-8")
-    partial.replace(receipt.with_name("report.html"))
+    partial.replace(receipt.with_name(PAGE))
 
     # receipt
     facts = {
-        "scores": {f"{e['model']}/{e['acquisition']}": e["scores"] for e in shown},
-        "doubts": {f"{e['model']}/{e['acquisition']}": e["doubts"] for e in shown},
+        "page": PAGE,
+        "results": {
+            f"{entry['model']}/{entry['acquisition']}": {
+                "objects": entry["p"].made["facts"]["objects"],
+                "scores": entry["scores"],
+                "doubts": entry["doubts"],
+            }
+            for entry in shown
+        },
     }
     receipts.write(receipt, {"recipe": recipe, "facts": facts})
+
+
+def summary(receipt: Path) -> str:
+    """What a campaign found and what not to trust, in a few lines, and where the page is.
+
+    Raises ValueError where there is no report.
+    """
+    lines = []
+    for name, result in receipts.read(receipt)["facts"]["results"].items():
+        lines.append(f"{name}: {result['objects']:,} objects")
+        for score in result["scores"]:
+            if score["total"]:
+                first = score["total"]["at"][0]
+                lines.append(
+                    f"  F1 {first['f1']:.2f} at overlap {first['overlap']:g}, "
+                    f"compared with labels {score['origin']}"
+                )
+        lines += [f"  doubt: {doubt}" for doubt in result["doubts"]]
+    return "\n".join([*lines, f"Look at {receipts.result(receipt, 'page')}"])
 
 
 def _open(results: Path, model: str, acquisition: str, receipt: Path) -> Prediction:
     made = receipts.read(receipt)
     volume = volumes.open_volume(results / "ingest" / f"{acquisition}.ome.zarr")
     labels = volumes.attributes(volume.store / "labels" / model).get("equiscope", {})
-    learned = receipts.read(results / "finetune" / f"{model}.json")["recipe"]
-    if labels.get("recipe") != made["recipe"] or learned["hash"] != made["recipe"]["inputs"]["model"]:
+    learned = results / "finetune" / f"{model}.json"
+    is_same_model = made["recipe"]["inputs"]["model"] == receipts.identity(learned)
+    if labels.get("recipe") != made["recipe"] or not is_same_model:
         raise ValueError(
             f"{receipt} speaks of other labels than {volume.store} holds, or of another model than "
-            f"{results / 'finetune' / model}: run predict again."
+            f"{learned}: run predict again."
         )
+    shots = receipts.read(learned)["recipe"]["settings"]["shots"]
     return Prediction(
         model=model,
         acquisition=acquisition,
@@ -175,9 +232,7 @@ def _open(results: Path, model: str, acquisition: str, receipt: Path) -> Predict
         table=volumes.read_table(volume.store, model),
         made=made,
         shots=tuple(
-            shot
-            for shot in map(Shot.model_validate, learned["settings"]["shots"])
-            if shot.acquisition == acquisition
+            shot for shot in map(Shot.model_validate, shots) if shot.acquisition == acquisition
         ),
     )
 
@@ -204,35 +259,34 @@ def _entry(
     p: Prediction, references: Sequence[tuple[dict[str, str], Annotated]], task: ReportTask
 ) -> dict[str, Any]:
     """All that the page shows of one prediction."""
-    scores, sheets = [], []
+    scores, crops = [], []
     for said, known in references:
-        score, crops = _score(p, known, task.report.overlap)
+        score, differing = _score(p, known, task.report.overlap)
         scores.append(said | score)
-        sheets.append(crops)
+        crops.append(differing)
     frames, pictures = _overlays(p, task.report.pictures)
     pictures |= _plots(p, scores)
-    every = [crop for crops in sheets for crop in crops]
+    every = [crop for differing in crops for crop in differing]
     if every:
-        sheet = figures.montage([c["picture"] for c in every], [c["caption"] for c in every], 4)
-        pictures["disagreement"] = Picture(
-            "", f"All {len(every)} crops of objects that differ from the reference.", figures.png(sheet)
-        )
+        spread = every[:: -(-len(every) // SHEET)]
+        captions = [f"frame {c.frame}: {c.caption}" if p.frames > 1 else c.caption for c in spread]
+        sheet = figures.montage([c.array for c in spread], captions, 4)
+        alt = f"{len(spread)} of {len(every)} crops of objects that differ from the reference."
+        pictures["disagreement"] = Picture("", alt, figures.png(sheet))
     return {
         "model": p.model,
         "acquisition": p.acquisition,
         "name": f"{p.model}-{p.acquisition}",
         "p": p,
         "scores": scores,
-        "sheets": sheets,
+        "crops": crops,
         "frames": frames,
         "pictures": pictures,
         "doubts": _doubts(p, scores),
     }
 
 
-def _score(
-    p: Prediction, known: Annotated, overlap: float
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _score(p: Prediction, known: Annotated, overlap: float) -> tuple[dict[str, Any], list[Crop]]:
     """Scores frame by frame and in total, without what the model learned from; crops of errors."""
     thresholds = (overlap, STRICT)
     facts: dict[str, Any] = {"not_scored": None, "trained_frames": [], "frames": [], "total": None}
@@ -268,6 +322,7 @@ def _row(thresholds: Sequence[float], scores: Sequence[metrics.Score]) -> dict[s
     return {
         "predicted": first.matched + first.false,
         "reference": first.matched + first.missed,
+        "count_error": first.false - first.missed,
         "at": [
             {
                 "overlap": threshold,
@@ -279,45 +334,61 @@ def _row(thresholds: Sequence[float], scores: Sequence[metrics.Score]) -> dict[s
 
 
 def _crops(
-    p: Prediction, frame: int, predicted: npt.NDArray[Any], reference: npt.NDArray[Any], overlap: float
-) -> list[dict[str, Any]]:
+    p: Prediction,
+    frame: int,
+    predicted: npt.NDArray[Any],
+    reference: npt.NDArray[Any],
+    overlap: float,
+) -> list[Crop]:
     """The largest objects of a frame that only one side has: the image, and outlines over it."""
     either = (predicted != 0) | (reference != 0)
     lonely = figures.unmatched(predicted[either], reference[either], overlap)
+    left_out = sum(max(0, len(ids) - CELLS) for ids in lonely)
+    voxel = math.prod(p.volume.voxel_size_um.values())
     crops = []
     for kind, labels, ids in zip(("false", "missed"), (predicted, reference), lonely, strict=True):
         for number in ids[:CELLS]:
-            middle = [round(float(np.median(places))) for places in np.nonzero(labels == number)]
-            plane = middle[0] if len(middle) == 3 else None
-            box = _around(p, middle)
+            places = np.nonzero(labels == number)
+            middle = [round(float(np.median(place))) for place in places]
+            box, pads = _around(p, middle)
             image = p.image(0, box, frame).reshape(box.shape[-2:])
             low, high = float(image.min()), max(float(image.max()), float(image.min()) + 1)
-            mine, theirs = (side[box.slices].reshape(image.shape) for side in (predicted, reference))
+            image = np.pad(image, pads, constant_values=image.min())
+            mine, theirs = (
+                np.pad(side[box.slices].reshape(box.shape[-2:]), pads)
+                for side in (predicted, reference)
+            )
+            where = ", ".join(f"{a} {m}" for a, m in zip(p.volume.space, middle, strict=True))
+            size = f"{len(places[0]) * voxel:.0f} {p.size_unit}"
             crops.append(
-                {
-                    "frame": frame,
-                    "kind": kind,
-                    "left_out": max(0, len(ids) - CELLS),
-                    "caption": f"{kind}, {_place(p, frame, plane)}",
-                    "where": ", ".join(f"{a} {m}" for a, m in zip(p.volume.space, middle, strict=True)),
-                    "picture": figures.beside(
+                Crop(
+                    frame=frame,
+                    left_out=left_out,
+                    array=figures.beside(
                         figures.overlay(image, np.zeros_like(mine), low, high, CELL_SIDE),
                         figures.overlay(image, mine, low, high, CELL_SIDE, theirs),
                     ),
-                }
+                    caption=f"{kind}, {size}: {where}",
+                    alt=f"A {kind} object of {size} at voxel {where} of frame {frame}.",
+                )
             )
     return crops
 
 
-def _around(p: Prediction, middle: Sequence[int]) -> Box:
-    """A square of three diameters in the plane of an object's middle, moved into the image."""
-    start, stop = [], []
-    for axis, place, side in zip(p.volume.space, middle, p.shape, strict=True):
-        half = 0 if axis == "z" else math.ceil(1.5 * p.card.diameter_um / p.volume.voxel_size_um[axis])
-        first = max(0, min(place - half, side - 2 * half - 1))
-        start.append(first)
-        stop.append(min(side, first + 2 * half + 1))
-    return Box(tuple(start), tuple(stop))
+def _around(p: Prediction, middle: Sequence[int]) -> tuple[Box, list[tuple[int, int]]]:
+    """The part of a square, three diameters wide, that lies in the image; what it lacks."""
+    sides = [p.volume.voxel_size_um[axis] for axis in p.volume.space]
+    half = [math.ceil(1.5 * p.card.diameter_um / side) for side in sides]
+    half[:-2] = [0] * (len(half) - 2)
+    square = Box(tuple(middle), tuple(place + 1 for place in middle)).grown(tuple(half))
+    inside = square.clipped(p.shape)
+    pads = [
+        (a - wanted, last - b)
+        for wanted, last, a, b in zip(
+            square.start, square.stop, inside.start, inside.stop, strict=True
+        )
+    ]
+    return inside, pads[-2:]
 
 
 def _place(p: Prediction, frame: int, plane: int | None) -> str:
@@ -325,7 +396,9 @@ def _place(p: Prediction, frame: int, plane: int | None) -> str:
     parts = []
     if p.frames > 1:
         unit, times = _times(p)
-        parts.append(f"frame {frame}" if unit == "frame" else f"frame {frame}, {times[frame]:.3g} {unit}")
+        parts.append(
+            f"frame {frame}" if unit == "frame" else f"frame {frame}, {times[frame]:.3g} {unit}"
+        )
     if plane is not None:
         parts.append(f"z {plane}, {plane * p.volume.voxel_size_um['z']:.1f} µm")
     return ", ".join(parts) or "the whole image"
@@ -348,8 +421,10 @@ def _overlays(p: Prediction, most: int) -> tuple[list[Picture], dict[str, Pictur
     places: list[tuple[int, int | None]] = [(int(frame), None) for frame in frames]
     if "z" in p.volume.axes:
         depth = p.shape[0]
-        first, last = (0, depth - 1) if p.table.empty else (
-            int(p.table["first_z"].min()), int(p.table["last_z"].max())
+        first, last = (
+            (0, depth - 1)
+            if p.table.empty
+            else (int(p.table["first_z"].min()), int(p.table["last_z"].max()))
         )
         count = min(most, last - first + 1) if p.frames == 1 else 1
         planes = np.linspace(first, last, count + 2).round().astype(int)[1:-1]
@@ -369,7 +444,10 @@ def _overlays(p: Prediction, most: int) -> tuple[list[Picture], dict[str, Pictur
         )
         arrays.append(figures.overlay(image, labels, low, high, SIDE))
         caption = _place(p, frame, plane)
-        count = len(np.unique(labels[labels != 0]))
+        here = p.table["t"] == frame
+        if plane is not None:
+            here &= (p.table["first_z"] <= plane) & (p.table["last_z"] >= plane)
+        count = int(here.sum())
         alt = f"{p.acquisition}, {caption}: {p.card.channel} in grey, {count} objects outlined."
         single = figures.montage(arrays[-1:], [""], 1, p.shape[-1] * p.volume.voxel_size_um["x"])
         pictures.append(Picture(f"{caption}: {count} objects", alt, figures.png(single)))
@@ -387,18 +465,18 @@ def _plots(p: Prediction, scores: Sequence[Mapping[str, Any]]) -> dict[str, Pict
     counts = p.made["facts"]["objects_per_frame"]
     plots: dict[str, Picture] = {}
 
-    def add(name: str, caption: str, alt: str, figure: figures.Figure) -> None:
+    def add(name: str, caption: str, alt: str, figure: Figure) -> None:
         plots[name] = Picture(caption, alt, figures.png(figure))
 
     if p.frames > 1:
         figure = figures.curves(times, {"objects": counts}, x_label, "objects")
-        alt = f"Line: {counts[0]} objects at first, {counts[-1]} at last, {min(counts)} to {max(counts)}."
+        alt = f"Line: {counts[0]} objects at first, {counts[-1]} at last, {max(counts)} at most."
         add("counts", "Objects in each frame", alt, figure)
         width = p.shape[-1] * p.volume.voxel_size_um["x"]
         in_frame = [p.table.loc[p.table["t"] == frame, "x_um"] for frame in range(p.frames)]
         gaps = [figures.widest_gap_um(x.to_numpy(float), width) for x in in_frame]
         figure = figures.curves(times, {"gap": gaps}, x_label, "widest gap (µm)")
-        alt = f"Line: {gaps[0]:.0f} µm at first, {gaps[-1]:.0f} µm at last; the field is {width:.0f} µm wide."
+        alt = f"Line: {gaps[0]:.0f} µm at first, {gaps[-1]:.0f} µm at last, of {width:.0f} µm."
         add("gap", "Widest stretch along x without an object's centre", alt, figure)
     if not p.table.empty:
         sizes = p.table[p.size_column].tolist()
@@ -406,32 +484,44 @@ def _plots(p: Prediction, scores: Sequence[Mapping[str, Any]]) -> dict[str, Pict
         figure = figures.histogram(sizes, f"{kind} (µm{power})", p.smallest_size, p.typical_size)
         alt = f"Histogram: half of the {kind}s are below {np.median(sizes):.0f} µm{power}."
         add("sizes", f"Objects by {kind}", alt, figure)
+    loss = p.card.loss
+    done = [100 * (i + 1) / len(loss) for i in range(len(loss))]
+    figure = figures.curves(done, {"loss": loss}, "training done (%)", "loss")
+    add("loss", "Training loss", f"Line: from {loss[0]:.2f} down to {loss[-1]:.2f}.", figure)
     for number, score in enumerate(scores):
-        rows = score["frames"]
-        if not rows:
-            continue
-        if len(rows) > 1:
-            series = {
-                f"F1 at overlap {at['overlap']:g}": [row["at"][i]["f1"] for row in rows]
-                for i, at in enumerate(rows[0]["at"])
-            }
-            at = [times[row["frame"]] for row in rows]
-            figure = figures.curves(at, series, x_label, "F1", threshold=ENOUGH_F1)
-        else:
-            values = {f"{key} {at['overlap']:g}": at[name] for at in rows[0]["at"]
-                      for key, name in (("F1", "f1"), ("AP", "average_precision"))}
-            figure = figures.bars(values, "score", ENOUGH_F1)
-        first = score["total"]["at"][0]
-        alt = f"F1 {first['f1']:.2f} in all at overlap {first['overlap']:g}."
-        add(f"scores-{number}" if number else "scores", f"Against labels {score['origin']}", alt, figure)
+        if score["frames"]:
+            first = score["total"]["at"][0]
+            alt = f"F1 {first['f1']:.2f} in all at overlap {first['overlap']:g}."
+            caption = f"Against labels {score['origin']}"
+            name = f"scores-{number}" if number else "scores"
+            add(name, caption, alt, _scores_plot(score["frames"], times, x_label))
     return plots
+
+
+def _scores_plot(rows: Sequence[Mapping[str, Any]], times: Sequence[float], x_label: str) -> Figure:
+    """F1 over time; of a single frame, F1 and average precision."""
+    if len(rows) == 1:
+        values = {
+            f"{name} {at['overlap']:g}": at[key]
+            for at in rows[0]["at"]
+            for name, key in (("F1", "f1"), ("AP", "average_precision"))
+        }
+        return figures.bars(values, "score", ENOUGH_F1)
+    series = {
+        f"F1 at overlap {at['overlap']:g}": [row["at"][number]["f1"] for row in rows]
+        for number, at in enumerate(rows[0]["at"])
+    }
+    moments = [times[row["frame"]] for row in rows]
+    return figures.curves(moments, series, x_label, "F1", threshold=ENOUGH_F1)
 
 
 def _saturated(p: Prediction) -> dict[str, float]:
     """Share of the brightest value a camera can give, 2^n - 1, in a sample of each channel."""
     if p.volume.facts["dtype"].startswith("float"):
         return {}
-    planes = [(t, z) for t in range(p.frames) for z in range(p.shape[0] if len(p.shape) == 3 else 1)]
+    planes = [
+        (t, z) for t in range(p.frames) for z in range(p.shape[0] if len(p.shape) == 3 else 1)
+    ]
     chosen = np.unique(np.linspace(0, len(planes) - 1, SAMPLED_PLANES).round().astype(int))
     sides = p.shape[-2:]
     start = tuple(max(0, (side - SAMPLED_SIDE) // 2) for side in sides)
@@ -458,48 +548,61 @@ def _doubts(p: Prediction, scores: Sequence[Mapping[str, Any]]) -> list[str]:
     facts, doubts = p.made["facts"], []
     if facts["orphans"]:
         doubts.append(
-            f"{facts['orphans']} orphans: objects whose centre no shard found in itself, by rounding "
-            "that differed between shards. They may be doubled or cut where shards meet."
+            f"{facts['orphans']} orphans: objects whose centre no shard found in itself, by "
+            "rounding that differed between shards. They may be doubled, or cut where shards meet."
         )
     if p.table.empty:
         doubts.append("No object was found. Look at the pictures: is the channel the right one?")
     counts = facts["objects_per_frame"]
-    odd = figures.deviating(counts)
-    if odd:
+    if odd := figures.deviating(counts):
         said = ", ".join(f"{frame} ({counts[frame]} objects)" for frame in odd)
         doubts.append(
             f"The count leaps in frame {said}, away from the frames before and after: focus or "
             "illumination may have failed there."
         )
     doubts += [
-        f"{share:.2%} of the sampled voxels of channel {name} are saturated: intensities are cut off "
-        "there, and touching objects may look like one."
+        f"{share:.2%} of the sampled voxels of channel {name} are saturated: intensities are cut "
+        "off there, and touching objects may look like one."
         for name, share in _saturated(p).items()
         if share > SATURATED
     ]
-    small = float((p.table[p.size_column] < 1.5 * p.smallest_size).mean()) if len(p.table) else 0.0
+    small = (p.table[p.size_column] < 1.5 * p.smallest_size).sum() / max(1, len(p.table))
     if small > SHARE_AT_BORDER:
         doubts.append(
-            f"{small:.0%} of the objects are hardly larger than the smallest accepted: many may be "
-            "debris, or parts. Look at the sizes, and at predict.smallest_object."
+            f"{small:.0%} of the objects are hardly larger than the smallest accepted: many may "
+            "be debris, or parts. Look at the sizes, and at predict.smallest_object."
         )
-    if p.card.certificate.equivariance > INEXACT:
+    error = p.card.certificate.equivariance
+    if error > INEXACT:
         doubts.append(
-            f"The network's equivariance holds to {p.card.certificate.equivariance:.1e} only, not to "
-            f"{INEXACT:g}: turning the sample may change the result."
+            f"The network's equivariance holds to {error:.1e} only, not to {INEXACT:g}: turning "
+            "the sample may change the result."
         )
-    for score in scores:
-        low = [r["frame"] for r in score["frames"] if r["at"][0]["f1"] < ENOUGH_F1]
-        if low:
-            where = f" in frame {', '.join(map(str, low))}" if p.frames > 1 else ""
-            doubts.append(
-                f"F1 is below {ENOUGH_F1:g}{where}, compared with labels {score['origin']}. The crops "
-                "show whose error it is."
-            )
-        if score["not_scored"]:
-            doubts.append(f"Not scored: {score['not_scored']}. Give a smaller reference.")
-        if "algorithm" in score["origin"].lower():
-            doubts.append(f"These scores compare with labels {score['origin']}: no ground truth.")
+    return doubts + [doubt for score in scores for doubt in _doubts_of(score, p.frames > 1)]
+
+
+def _doubts_of(score: Mapping[str, Any], is_movie: bool) -> list[str]:
+    if score["not_scored"]:
+        return [f"Not scored: {score['not_scored']}. Give a smaller reference."]
+    doubts = []
+    low = [row["frame"] for row in score["frames"] if row["at"][0]["f1"] < ENOUGH_F1]
+    if low:
+        where = f" in frame {', '.join(map(str, low))}" if is_movie else ""
+        doubts.append(
+            f"F1 is below {ENOUGH_F1:g}{where}, compared with labels {score['origin']}. The "
+            "crops show whose error it is."
+        )
+    loose, strict = (at["f1"] for at in score["total"]["at"])
+    if strict < loose / 2:
+        doubts.append(
+            f"F1 falls from {loose:.2f} to {strict:.2f} when objects must overlap by {STRICT:g}: "
+            "they are found, but their outlines differ from the reference's."
+        )
+    if "algorithm" in score["origin"].lower():
+        doubts.append(
+            f"The scores compare with labels {score['origin']}. They say how far the two agree, "
+            "not which one is right."
+        )
     return doubts
 
 
@@ -513,5 +616,15 @@ def _page(task: ReportTask, shown: Sequence[Mapping[str, Any]]) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(TEMPLATE.name).render(
-        campaign=task.campaign, overlap=task.report.overlap, shown=shown, strict=STRICT
+        campaign=task.campaign,
+        overlap=task.report.overlap,
+        strict=STRICT,
+        enough=ENOUGH_F1,
+        version=__version__,
+        shown=shown,
     )
+
+
+def _uri(png: bytes) -> str:
+    """A picture as an address that needs no file."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -22,7 +22,8 @@ than a hundred units."""
 class Fill(Protocol):
     """Makes level 0: hands each box's voxels, and facts about them, to `put`."""
 
-    def __call__(self, boxes: Sequence[Box], put: Put) -> None: ...
+    def __call__(self, boxes: Sequence[Box], put: Put) -> None:
+        """Make every box, in any order, from any thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Shards:
 
     @property
     def units(self) -> Path:
+        """Where the records of shards lie."""
         return units_folder(self.store)
 
     def missing(self) -> list[Tree]:
@@ -170,16 +172,16 @@ def complete(work: Shards, run: Callable[[Shards], None]) -> list[dict[str, Any]
         for trees in phases(work.levels, MOST_SHARDS_PER_TREE):
             run(replace(work, trees=tuple(trees)))
         records = {path: receipts.read(path) for path in sorted(work.units.glob("*.json"))}
-        damaged = [path for path, said in records.items() if _is_damaged(work.store, said)]
+        damaged = [
+            path
+            for path, said in records.items()
+            if receipts.bytes_digest(work.store / said["file"]) != said["sha256"]
+        ]
         if not damaged:
             return list(records.values())
         for path in damaged:
             path.unlink()
     raise OSError(f"{len(damaged)} shards of {work.store} changed on disk, twice: check the disk.")
-
-
-def _is_damaged(store: Path, said: Mapping[str, Any]) -> bool:
-    return bool(said["bytes"]) and receipts.bytes_digest(store / said["file"]) != said["sha256"]
 
 
 def digest(records: Sequence[Mapping[str, Any]]) -> str:
@@ -194,8 +196,5 @@ def is_whole(store: Path, levels: Sequence[Level], expected: str) -> bool:
         whole = Tree(level.number, level.number, Box((0,) * len(level.shape), level.shape))
         for _, box in whole.shards(tuple(levels)):
             file = volumes.shard_file(level, box)
-            path = store / file
-            found.append(
-                {"file": file, "sha256": receipts.bytes_digest(path) if path.exists() else ""}
-            )
+            found.append({"file": file, "sha256": receipts.bytes_digest(store / file)})
     return digest(found) == expected

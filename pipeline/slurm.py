@@ -36,7 +36,7 @@ SPACING_S = 1.0  # the controller serves the whole site
 CANCEL_ATTEMPTS = 3  # a controller that restarts is back within them
 
 
-class Silent(RuntimeError):
+class SilentError(RuntimeError):
     """No source answered: nothing is known about the jobs, not even that they ended."""
 
 
@@ -62,7 +62,7 @@ class Queue:
     def states(self, jobs: Collection[str]) -> dict[str, str]:
         """The state of `jobs`, and of live jobs of this name that are not among them.
 
-        A job that no source knows is left out. Raises `Silent` when no source answers.
+        A job that no source knows is left out. Raises `SilentError` when no source answers.
         """
         found: dict[str, str] = {}
         queued = self._squeue()
@@ -85,7 +85,7 @@ class Queue:
             }
             answered = True
         if not answered:
-            raise Silent("Neither squeue nor sacct nor scontrol answers.")
+            raise SilentError("Neither squeue nor sacct nor scontrol answers.")
         return found
 
     def cancel(self) -> None:

@@ -32,7 +32,7 @@ class Box:
         )
 
     def grown(self, halo: Index) -> "Box":
-        """This box and `halo` voxels more on either side; it may leave the array."""
+        """The box with `halo` voxels more on either side; it may leave the array."""
         return Box(
             tuple(a - h for a, h in zip(self.start, halo, strict=True)),
             tuple(b + h for b, h in zip(self.stop, halo, strict=True)),
@@ -53,7 +53,7 @@ class Box:
         )
 
     def refined(self, factors: Index) -> "Box":
-        """This box counted in `factors`-fold smaller voxels."""
+        """The box counted in `factors`-fold smaller voxels."""
         return Box(
             tuple(a * f for a, f in zip(self.start, factors, strict=True)),
             tuple(b * f for b, f in zip(self.stop, factors, strict=True)),
@@ -63,7 +63,9 @@ class Box:
 def placed(axes: str, space: Box, frame: int, channel: int) -> Box:
     """A spatial box at one time and channel, as a box of an array with these axes."""
     at = {"t": (frame, frame + 1), "c": (channel, channel + 1)}
-    at |= dict(zip([a for a in axes if a in "zyx"], zip(space.start, space.stop), strict=True))
+    at |= dict(
+        zip([a for a in axes if a in "zyx"], zip(space.start, space.stop, strict=True), strict=True)
+    )
     return Box(tuple(at[axis][0] for axis in axes), tuple(at[axis][1] for axis in axes))
 
 

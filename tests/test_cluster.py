@@ -213,7 +213,7 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_slurm_without_any_answer_is_silent(answers) -> None:
-    with pytest.raises(slurm.Silent):
+    with pytest.raises(slurm.SilentError):
         answers().states(["5_0"])
 
 

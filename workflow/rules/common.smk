@@ -1,13 +1,11 @@
 """Input functions and what all rules share. No rules, no logic of the science."""
 
+import fcntl
 import json
 import shlex
+import subprocess
 
 PYTHON = shlex.quote(sys.executable)
-DOCTOR = (
-    f"{PYTHON} -m pipeline doctor --config config.yaml"
-    f" --overrides {shlex.quote(json.dumps(config)).replace('{', '{{').replace('}', '}}')}"
-)
 
 
 wildcard_constraints:
@@ -33,9 +31,31 @@ def cluster(wildcards, resources):
     )
 
 
+def located(where, path):
+    """Where a file of the campaign is; what is nowhere ends the run with its sentence."""
+    try:
+        return str(campaigns.locate(path))
+    except ValueError as fault:
+        raise SystemExit(f"equiscope: {where}: {fault}") from None
+
+
+RAW_FILES = {
+    name: located(f"acquisitions.{name}.path", acquisition.path)
+    for name, acquisition in campaign.acquisitions.items()
+}
+LABEL_FILES = {
+    entry.labels.path: located(
+        f"models.{name}.{kind}.{number}.labels.path", entry.labels.path
+    )
+    for name, model in campaign.models.items()
+    for kind in ("shots", "references")
+    for number, entry in enumerate(getattr(model, kind))
+}
+
+
 def raw_file(wildcards):
     """The file or folder of an acquisition."""
-    return str(campaigns.locate(campaign.acquisitions[wildcards.acquisition].path))
+    return RAW_FILES[wildcards.acquisition]
 
 
 def shot_volumes(wildcards):
@@ -50,10 +70,7 @@ def shot_volumes(wildcards):
 def shot_labels(wildcards):
     """Label files that a model learns from."""
     shots = campaign.models[wildcards.model].shots
-    return [
-        str(campaigns.locate(path))
-        for path in dict.fromkeys(s.labels.path for s in shots)
-    ]
+    return [LABEL_FILES[path] for path in dict.fromkeys(s.labels.path for s in shots)]
 
 
 def predictions(wildcards):
@@ -66,4 +83,25 @@ def references(wildcards):
     paths = [
         r.labels.path for model in campaign.models.values() for r in model.references
     ]
-    return [str(campaigns.locate(path)) for path in dict.fromkeys(paths)]
+    return [LABEL_FILES[path] for path in dict.fromkeys(paths)]
+
+
+def start():
+    """Before the first job: nobody else is at work here, and the doctor finds no fault.
+
+    The system lets go of the lock when this process ends, however it ends, so that a killed run
+    needs no unlocking.
+    """
+    global lock
+    lock = open(".snakemake/campaign.lock", "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(
+            "equiscope: another snakemake is at work on this campaign: wait for it, or end it."
+        ) from None
+    except OSError:
+        pass  # a file system without locks; each stage still guards its own result
+    doctor = [sys.executable, "-m", "pipeline", "doctor", "--config", "config.yaml"]
+    if subprocess.call([*doctor, "--overrides", json.dumps(config)]):
+        raise SystemExit(2)

@@ -1,0 +1,115 @@
+"""Simulated acquisitions for tests, written as microscopes write them, and settings for them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from pipeline import config
+from pipeline.simulate import Optics, ellipsoids, fluorescence
+
+OPTICS = Optics(
+    numerical_aperture=0.8,
+    wavelength_um=0.52,
+    refractive_index=1.0,
+    photons=60.0,
+    background=5.0,
+    gain=2.0,
+    offset=100.0,
+    read_noise=1.5,
+)
+VOXEL = {"z": 1.0, "y": 0.5, "x": 0.5}
+
+
+def simulated(axes: str, shape: tuple[int, ...], diameter_um: float, count: int, seed: int = 0):
+    """Image and labels with axes `t?z?yx`."""
+    generator = np.random.default_rng(seed)
+    space = [a for a in axes if a in "zyx"]
+    size = tuple(VOXEL[a] for a in space)
+    frames = shape[0] if "t" in axes else 1
+    inner = shape[1:] if "t" in axes else shape
+    labels = [ellipsoids(inner, size, diameter_um, count, generator) for _ in range(frames)]
+    images = [fluorescence(found, size, OPTICS, generator) for found in labels]
+    for frame, found in enumerate(labels):
+        found[found > 0] += 100 * frame
+    return np.stack(images).reshape(shape), np.stack(labels).reshape(shape)
+
+
+def acquisition(path: Path, **given: Any) -> config.Acquisition:
+    """Settings of an acquisition, all from the file but what is given."""
+    values = {
+        "path": str(path),
+        "axes": "from file",
+        "channels": "from file",
+        "voxel_size_um": "from file",
+        "time_step_s": "from file",
+    }
+    return config.Acquisition.model_validate(values | given)
+
+
+def write(path: Path, array: np.ndarray, axes: str, **given: Any) -> config.Acquisition:
+    """Write plain TIFF, whose axes and voxels only the settings tell."""
+    tifffile.imwrite(path, array, photometric="minisblack")
+    voxel = {a: VOXEL[a] for a in axes if a in "zyx"}
+    return acquisition(path, **{"axes": axes, "voxel_size_um": voxel} | given)
+
+
+def ingest_task(acquired: config.Acquisition, **given: Any) -> config.IngestTask:
+    """Small chunks and shards, so that small volumes have many."""
+    values = {
+        "chunk_voxels": {"yx": [16, 16], "zyx": [8, 16, 16]},
+        "shard_voxels": {"yx": [32, 32], "zyx": [8, 32, 32]},
+        "smallest_level_voxels": 16,
+        "quantiles": [0.01, 0.998],
+    }
+    section = config.Ingest.model_validate(values | given)
+    return config.IngestTask(acquisition=acquired, ingest=section)
+
+
+def here(work: Any) -> None:
+    """Complete work in this process."""
+    missing = work.missing()
+    if missing:
+        work(missing)
+    assert not work.missing()
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, by name."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def finetune_task(shots: list[dict[str, Any]], channel: str, **given: Any) -> config.FinetuneTask:
+    """A small network and a short training."""
+    values = {
+        "group": "auto",
+        "fields": {"yx": 2, "zyx": 3},
+        "levels": 1,
+        "object_voxels": 7,
+        "crop_voxels": {"yx": [32, 32], "zyx": [8, 16, 16]},
+        "crops": {"yx": 4, "zyx": 6},
+        "steps": {"yx": 100, "zyx": 150},
+        "learning_rate": 0.01,
+        "guise": {"scale": 0.2, "contrast": 0.4, "background": 0.05, "noise": 0.05},
+        "seed": 0,
+        "threads": 1,
+        "checkpoint_steps": 10,
+    }
+    return config.FinetuneTask.model_validate(
+        {"channel": channel, "shots": shots, "finetune": values | given}
+    )
+
+
+def predict_task(**given: Any) -> config.PredictTask:
+    """Small tiles, so that small volumes have many."""
+    values = {
+        "foreground": 0.5,
+        "smallest_object": 0.15,
+        "tile_voxels": {"yx": [24, 32], "zyx": [8, 16, 16]},
+    }
+    return config.PredictTask.model_validate({"predict": values | given})

@@ -1,0 +1,90 @@
+"""The order of the house: who may import whom, and where things may stand."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "pipeline"
+CORE = {
+    "tiles", "network", "losses", "shots", "training", "instances", "labelling", "fields",
+    "objects", "metrics", "figures", "simulate",
+}  # fmt: skip
+EFFECTS = {"volumes", "shards", "readers", "annotations", "weights", "receipts"}
+CLUSTER = {"cluster", "arrays", "submission", "slurm", "processes"}
+STAGES = {"ingest", "finetune", "predict", "report", "doctor"}
+REPORT = {name for name in (p.stem for p in PACKAGE.glob("report_*.py"))}
+FOUNDATION = {"config", "__init__"}
+TOP = {"cli", "__main__"}
+
+
+def imported(module: Path) -> set[str]:
+    """Modules of the package that this one imports, anywhere in its text."""
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            found |= {node.module} if node.module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "pipeline":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pipeline."):
+            found.add((node.module or "").split(".")[1])
+    return {name for name in found if (PACKAGE / f"{name}.py").exists()}
+
+
+def outside(module: Path) -> set[str]:
+    """Top-level names of other packages that a module imports."""
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add((node.module or "").split(".")[0])
+    return found
+
+
+def test_every_module_has_its_place():
+    placed = CORE | EFFECTS | CLUSTER | STAGES | REPORT | FOUNDATION | TOP
+    assert {path.stem for path in PACKAGE.glob("*.py")} == placed
+
+
+@pytest.mark.parametrize("name", sorted(CORE))
+def test_the_core_imports_the_core_alone(name):
+    assert imported(PACKAGE / f"{name}.py") <= CORE
+
+
+@pytest.mark.parametrize("name", sorted(CORE))
+def test_the_core_sees_no_path_no_clock_and_no_scheduler(name):
+    forbidden = {"pathlib", "os", "time", "datetime", "zarr", "submitit", "pydantic", "subprocess"}
+    assert not outside(PACKAGE / f"{name}.py") & forbidden
+
+
+@pytest.mark.parametrize("name", sorted(EFFECTS))
+def test_effects_import_no_stage_and_no_cluster(name):
+    assert not imported(PACKAGE / f"{name}.py") & (STAGES | CLUSTER | TOP)
+
+
+@pytest.mark.parametrize("name", sorted(CLUSTER))
+def test_the_door_to_slurm_knows_nothing_of_the_rest(name):
+    assert imported(PACKAGE / f"{name}.py") <= CLUSTER
+
+
+@pytest.mark.parametrize("name", sorted(STAGES))
+def test_stages_never_import_each_other_nor_the_cluster(name):
+    assert not imported(PACKAGE / f"{name}.py") & ((STAGES | CLUSTER | TOP) - {name})
+
+
+def test_zarr_is_imported_by_its_one_door_and_the_raw_reader_alone():
+    users = {p.stem for p in PACKAGE.glob("*.py") if "zarr" in outside(p)}
+    assert users == {"volumes", "readers"}
+
+
+def test_submitit_is_imported_behind_the_door_to_slurm_alone():
+    users = {p.stem for p in PACKAGE.glob("*.py") if "submitit" in outside(p)}
+    assert users <= CLUSTER
+
+
+def test_the_snakefile_imports_the_settings_alone():
+    text = (PACKAGE.parent / "Snakefile").read_text()
+    assert [line for line in text.splitlines() if "pipeline" in line and "import" in line] == [
+        "from pipeline import config as campaigns"
+    ]

@@ -1,0 +1,251 @@
+"""From one annotated example to labels and tables: the same from any tiling, and valid."""
+
+import itertools
+import json
+import shutil
+
+import ngio
+import numpy as np
+import ome_zarr_models
+import pandas as pd
+import pytest
+import scenes
+import tifffile
+import zarr
+from ome_zarr.io import parse_url
+from ome_zarr.reader import Reader
+
+from pipeline import finetune, ingest, metrics, objects, predict, receipts, volumes
+
+KINDS = {
+    "2-D": ("yx", (90, 107)),
+    "2-D+t": ("tyx", (3, 70, 83)),
+    "3-D": ("zyx", (13, 45, 51)),
+    "3-D+t": ("tzyx", (2, 12, 33, 37)),
+}
+
+
+class Campaign:
+    """One acquisition with labels, and the model that learned from its first frame."""
+
+    def __init__(self, folder, kind):
+        self.folder, (self.axes, shape) = folder, KINDS[kind]
+        count = 25 if "z" not in self.axes else 16
+        diameter = 4.0 if "z" not in self.axes else 4.0
+        self.image, self.labels = scenes.simulated(self.axes, shape, diameter, count)
+        self.acquired = scenes.write(folder / "raw.tif", self.image, self.axes)
+        tifffile.imwrite(folder / "labels.tif", self.labels, photometric="minisblack")
+        self.model = folder / "finetune" / "cells.json"
+        volume = self.ingest("learned")
+        shot = {
+            "acquisition": "learned",
+            "labels": {"path": str(folder / "labels.tif"), "axes": self.axes, "channel": "only"},
+            "region": {"t": [0, 1]} if "t" in self.axes else {},
+        }
+        task = scenes.finetune_task([shot], "channel_0")
+        finetune.finetune(self.model, {"learned": volume}, task, scenes.here)
+
+    def ingest(self, name, **given):
+        receipt = self.folder / "ingest" / f"{name}.json"
+        ingest.ingest(receipt, scenes.ingest_task(self.acquired, **given), scenes.here)
+        return receipt
+
+    def predict(self, image, run=scenes.here, workers=1, **given):
+        receipt = self.folder / "predict" / "cells" / f"{image.stem}.json"
+        task = scenes.predict_task(**given)
+        predict.predict(receipt, image, self.model, task, workers, run)
+        return receipts.read(receipt)["facts"]
+
+    def found(self, image, level=0):
+        store = image.with_suffix(".ome.zarr") / "labels" / "cells"
+        return np.asarray(volumes.open_level(store, level)[:])
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def campaign(request, tmp_path_factory):
+    return Campaign(tmp_path_factory.mktemp("campaign"), request.param)
+
+
+@pytest.fixture(scope="module")
+def whole(campaign):
+    """One shard and one tile over everything."""
+    shape = {"yx": [128, 128], "zyx": [24, 64, 64]}
+    image = campaign.ingest("whole", chunk_voxels=shape, shard_voxels=shape)
+    facts = campaign.predict(image, tile_voxels=shape)
+    return campaign.found(image), facts
+
+
+def test_objects_are_found(campaign, whole):
+    score = metrics.match(whole[0], campaign.labels, 0.5)
+    assert score.f1 >= 0.7
+
+
+@pytest.mark.parametrize(
+    ("tile", "shard"),
+    [
+        ({"yx": [8, 8], "zyx": [4, 8, 8]}, {"yx": [16, 16], "zyx": [8, 16, 16]}),
+        ({"yx": [30, 18], "zyx": [6, 20, 14]}, {"yx": [32, 16], "zyx": [16, 32, 16]}),
+        ({"yx": [64, 64], "zyx": [16, 64, 64]}, {"yx": [48, 80], "zyx": [8, 48, 32]}),
+    ],
+)
+def test_tiled_equals_whole_in_every_id(campaign, whole, tile, shard):
+    image = campaign.ingest("tiled", shard_voxels=shard)
+    facts = campaign.predict(image, tile_voxels=tile)
+    assert (campaign.found(image) == whole[0]).all()
+    assert facts["objects"] == whole[1]["objects"] > 0
+    assert facts["orphans"] == 0
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_order_and_shares_of_jobs_change_no_byte(campaign, workers):
+    image = campaign.ingest("shared")
+    expected = campaign.predict(image)
+    stored = scenes.snapshot(image.with_suffix(".ome.zarr"))
+
+    def one_by_one_backwards(work):
+        for unit in reversed(work.missing()):
+            work([unit])
+
+    receipt = campaign.folder / "predict" / "cells" / "shared.json"
+    receipt.unlink()
+    shutil.rmtree(image.with_suffix(".ome.zarr") / "labels" / "cells")
+    assert campaign.predict(image, one_by_one_backwards, workers) == expected
+    assert scenes.snapshot(image.with_suffix(".ome.zarr")) == stored
+
+
+def test_ids_give_back_the_centre_and_the_frame(campaign, whole):
+    shape = campaign.labels.shape
+    for identity in np.unique(whole[0][whole[0] > 0]).tolist():
+        place = np.unravel_index(identity - 1, shape)
+        mine = np.argwhere(whole[0] == identity)
+        if "t" in campaign.axes:
+            assert set(mine[:, 0]) == {place[0]}
+        assert (np.abs(mine.mean(axis=0) - place) <= 5).all()
+
+
+def test_the_table_agrees_with_the_labels(campaign):
+    image = campaign.ingest("tabled")
+    campaign.predict(image)
+    labels = campaign.found(image)
+    table = volumes.read_table(image.with_suffix(".ome.zarr"), "cells")
+    assert sorted(np.unique(labels[labels > 0]).tolist()) == table.index.tolist()
+    size = "volume_um3" if "z" in campaign.axes else "area_um2"
+    space = [a for a in campaign.axes if a in "zyx"]
+    for identity, row in table.iterrows():
+        places = np.argwhere(labels == identity)
+        if "t" in campaign.axes:
+            assert (places[:, 0] == row["t"]).all()
+            places = places[:, 1:]
+        assert row["voxels"] == len(places)
+        assert row[size] == pytest.approx(len(places) * np.prod([scenes.VOXEL[a] for a in space]))
+        assert row[space].to_numpy(float) == pytest.approx(places.mean(axis=0))
+        assert [row[f"first_{a}"] for a in space] == places.min(axis=0).tolist()
+        assert [row[f"last_{a}"] for a in space] == places.max(axis=0).tolist()
+        assert row["mean_channel_0"] == pytest.approx(campaign.image[labels == identity].mean())
+
+
+def test_levels_of_labels_hold_only_ids_of_the_finest(campaign):
+    image = campaign.ingest("leveled")
+    campaign.predict(image)
+    volume = volumes.open_volume(image.with_suffix(".ome.zarr"))
+    finest = set(np.unique(campaign.found(image)).tolist())
+    for level in volume.levels:
+        labels = campaign.found(image, level.number)
+        assert set(np.unique(labels).tolist()) <= finest
+        without_channels = [n for n, a in zip(level.shape, volume.axes, strict=True) if a != "c"]
+        assert list(labels.shape) == without_channels
+
+
+def test_labels_and_table_are_valid_and_open_in_the_fields_readers(campaign):
+    image = campaign.ingest("opened")
+    campaign.predict(image)
+    store = image.with_suffix(".ome.zarr")
+    checked = ome_zarr_models.open_ome_zarr(zarr.open_group(store / "labels" / "cells", mode="r"))
+    assert type(checked).__module__ == "ome_zarr_models.v05.image_label"
+    labels_group = ome_zarr_models.open_ome_zarr(zarr.open_group(store / "labels", mode="r"))
+    assert type(labels_group).__module__ == "ome_zarr_models.v05.labels"
+    container = ngio.open_ome_zarr_container(str(store))
+    assert container.list_labels() == ["cells"]
+    found = campaign.found(image)
+    assert (container.get_label("cells").get_as_numpy().squeeze() == found.squeeze()).all()
+    table = container.get_table("cells").dataframe
+    assert sorted(table.index) == sorted(np.unique(found[found > 0]).tolist())
+    [read] = [node for node in Reader(parse_url(str(store / "labels" / "cells")))() if node.data]
+    assert (np.asarray(read.data[0]).squeeze() == found.squeeze()).all()
+
+
+def test_a_crash_anywhere_costs_only_what_was_not_recorded(campaign, monkeypatch):
+    image = campaign.ingest("calm")
+    campaign.predict(image)
+    calm = scenes.snapshot(image.with_suffix(".ome.zarr") / "labels")
+    other = campaign.ingest("stormy")
+    write, counts = volumes.write_shard, itertools.count(1)
+
+    class CrashError(RuntimeError):
+        pass
+
+    def dying(*arguments):
+        if next(counts) % 15 == 0:
+            raise CrashError
+        return write(*arguments)
+
+    monkeypatch.setattr(volumes, "write_shard", dying)
+    for _ in range(200):
+        try:
+            campaign.predict(other)
+            break
+        except CrashError:
+            pass
+    stormy = scenes.snapshot(other.with_suffix(".ome.zarr") / "labels")
+    shards_of = [{k: v for k, v in s.items() if "/c/" in k} for s in (calm, stormy)]
+    assert shards_of[0] == shards_of[1]
+    assert not list((campaign.folder / "predict" / "cells").glob("*.building*"))
+
+
+def test_another_recipe_replaces_labels_only_when_they_are_whole(campaign, monkeypatch):
+    image = campaign.ingest("renewed")
+    campaign.predict(image)
+    before = scenes.snapshot(image.with_suffix(".ome.zarr"))
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(volumes, "write_shard", fail)
+        with pytest.raises(OSError, match="No space left"):
+            campaign.predict(image, foreground=0.7)
+    assert scenes.snapshot(image.with_suffix(".ome.zarr")) == before
+    campaign.predict(image, foreground=0.7)
+    assert scenes.snapshot(image.with_suffix(".ome.zarr")) != before
+
+
+def test_a_volume_of_other_voxels_is_refused(campaign):
+    voxel = {a: 3.3 * scenes.VOXEL[a] for a in campaign.axes if a in "zyx"}
+    acquired = campaign.acquired.model_copy(
+        update={"voxel_size_um": type(campaign.acquired.voxel_size_um).model_validate(voxel)}
+    )
+    receipt = campaign.folder / "ingest" / "coarse.json"
+    ingest.ingest(receipt, scenes.ingest_task(acquired), scenes.here)
+    with pytest.raises(ValueError, match=r"coarse\.ome\.zarr has no level with the model's voxels"):
+        campaign.predict(receipt)
+
+
+def test_two_models_on_one_volume_are_both_listed(tmp_path):
+    group = tmp_path / "labels"
+    for name in ("first", "second"):
+        (group / name).mkdir(parents=True)
+        (group / name / "zarr.json").write_text(
+            json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}})
+        )
+        volumes.list_children(group, "labels")
+    assert volumes.attributes(group)["ome"]["labels"] == ["first", "second"]
+
+
+def test_an_empty_frame_gives_an_empty_table():
+    part = objects.parts(
+        np.zeros((4, 4), np.uint64), [np.ones((4, 4))], (0, 0), "yx", ["a"], 0, np.zeros(0, np.uint64)
+    )
+    table = objects.table([part], "yx", {"y": 1.0, "x": 1.0}, ["a"])
+    assert isinstance(table, pd.DataFrame)
+    assert len(table) == 0
+    assert "mean_a" in table
