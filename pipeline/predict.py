@@ -16,7 +16,17 @@ import pandas as pd
 import torch
 from dask.delayed import Delayed, delayed
 
-from pipeline import fields, instances, labelling, objects, receipts, shards, tiles, volumes, weights
+from pipeline import (
+    fields,
+    instances,
+    labelling,
+    objects,
+    receipts,
+    shards,
+    tiles,
+    volumes,
+    weights,
+)
 from pipeline.config import Predict, PredictTask
 from pipeline.fields import Grid
 from pipeline.instances import Geometry
@@ -225,7 +235,6 @@ def predict(
 def _without_channels(level: Level, axes: str) -> Level:
     """The level of a label volume that goes with an image's level."""
     at = axes.index("c")
-
 
     def kept(values: tiles.Index) -> tiles.Index:
         return values[:at] + values[at + 1 :]

@@ -41,6 +41,14 @@ class Schedule:
         left = (step - rise) / max(1, self.steps - rise)
         return self.learning_rate * (0.001 + 0.999 * (1 + math.cos(math.pi * left)) / 2)
 
+    def vote_weight(self, step: int) -> float:
+        """Weight of the displacement's loss: none at first, whole from half the steps on.
+
+        Few parameters serve both outputs: what is an object comes before where its centre is, or
+        the displacement, whose loss is larger, takes them all and no foreground is found.
+        """
+        return 2.0 * min(1.0, max(0.0, (step / self.steps - 0.1) / 0.4))
+
 
 @dataclass(slots=True)
 class State:
@@ -65,6 +73,8 @@ class State:
 
     def restore(self, dumped: dict[str, Any]) -> None:
         """Go back to where `dump` was taken."""
+        # Steerable layers that are not in training hold their expanded filters as well.
+        self.network.train()
         self.network.load_state_dict(dumped["network"])
         self.optimiser.load_state_dict(dumped["optimiser"])
         self.losses = list(dumped["losses"])
@@ -99,7 +109,9 @@ def train(
         batch = shots.batch(crops).to(device)
         for group in state.optimiser.param_groups:
             group["lr"] = schedule.rate(state.step)
-        loss: Tensor = losses.supervised(state.network(batch.image), batch, diameter)
+        loss: Tensor = losses.supervised(
+            state.network(batch.image), batch, diameter, schedule.vote_weight(state.step)
+        )
         state.optimiser.zero_grad()
         loss.backward()
         state.optimiser.step()

@@ -92,7 +92,7 @@ def finetune_task(shots: list[dict[str, Any]], channel: str, **given: Any) -> co
         "levels": 1,
         "object_voxels": 7,
         "crop_voxels": {"yx": [32, 32], "zyx": [8, 16, 16]},
-        "crops": {"yx": 4, "zyx": 6},
+        "crops": {"yx": 4, "zyx": 3},
         "steps": {"yx": 100, "zyx": 150},
         "learning_rate": 0.01,
         "guise": {"scale": 0.2, "contrast": 0.4, "background": 0.05, "noise": 0.05},

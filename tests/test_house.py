@@ -13,7 +13,7 @@ CORE = {
 EFFECTS = {"volumes", "shards", "readers", "annotations", "weights", "receipts"}
 CLUSTER = {"cluster", "arrays", "submission", "slurm", "processes"}
 STAGES = {"ingest", "finetune", "predict", "report", "doctor"}
-REPORT = {name for name in (p.stem for p in PACKAGE.glob("report_*.py"))}
+REPORT = {path.stem for path in PACKAGE.glob("report_*.py")}
 FOUNDATION = {"config", "__init__"}
 TOP = {"cli", "__main__"}
 

@@ -125,12 +125,14 @@ def test_voxels_that_are_no_numbers_are_refused(tmp_path):
 
 def test_an_absurd_voxel_size_is_refused(tmp_path):
     path = tmp_path / "a.ome.tif"
-    tifffile.imwrite(path, np.zeros((8, 8), np.uint8), metadata={"PhysicalSizeX": 4e13, "PhysicalSizeY": 1.0})
-    with pytest.raises(ValueError, match="which no microscope records.*voxel_size_um: {y"):
+    tifffile.imwrite(
+        path, np.zeros((8, 8), np.uint8), metadata={"PhysicalSizeX": 4e13, "PhysicalSizeY": 1.0}
+    )
+    with pytest.raises(ValueError, match=r"which no microscope records.*voxel_size_um: \{y"):
         readers.source("a", scenes.acquisition(path))
 
 
-class Crash(RuntimeError):
+class CrashError(RuntimeError):
     pass
 
 
@@ -141,7 +143,7 @@ def crash_after(shards_written):
 
     def dying(*arguments):
         if not left[0]:
-            raise Crash
+            raise CrashError
         left[0] -= 1
         return write(*arguments)
 
@@ -156,7 +158,7 @@ def test_after_a_crash_the_rest_is_written_and_bytes_are_equal(tmp_path, monkeyp
     undisturbed = run(tmp_path / "calm", acquired)
 
     monkeypatch.setattr(volumes, "write_shard", crash_after(survived))
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         run(tmp_path, acquired)
     written = []
     write = shards.volumes.write_shard.__closure__[1].cell_contents
@@ -224,7 +226,7 @@ def test_another_recipe_replaces_the_volume_only_when_it_is_whole(tmp_path, monk
     old = scenes.snapshot(first.store)
     with monkeypatch.context() as patched:
         patched.setattr(volumes, "write_shard", crash_after(2))
-        with pytest.raises(Crash):
+        with pytest.raises(CrashError):
             run(tmp_path, acquired, smallest_level_voxels=5)
     assert scenes.snapshot(first.store) == old
     second = run(tmp_path, acquired, smallest_level_voxels=5)

@@ -31,8 +31,7 @@ class Campaign:
     def __init__(self, folder, kind):
         self.folder, (self.axes, shape) = folder, KINDS[kind]
         count = 25 if "z" not in self.axes else 16
-        diameter = 4.0 if "z" not in self.axes else 4.0
-        self.image, self.labels = scenes.simulated(self.axes, shape, diameter, count)
+        self.image, self.labels = scenes.simulated(self.axes, shape, 4.0, count)
         self.acquired = scenes.write(folder / "raw.tif", self.image, self.axes)
         tifffile.imwrite(folder / "labels.tif", self.labels, photometric="minisblack")
         self.model = folder / "finetune" / "cells.json"
@@ -243,7 +242,13 @@ def test_two_models_on_one_volume_are_both_listed(tmp_path):
 
 def test_an_empty_frame_gives_an_empty_table():
     part = objects.parts(
-        np.zeros((4, 4), np.uint64), [np.ones((4, 4))], (0, 0), "yx", ["a"], 0, np.zeros(0, np.uint64)
+        np.zeros((4, 4), np.uint64),
+        [np.ones((4, 4))],
+        (0, 0),
+        "yx",
+        ["a"],
+        0,
+        np.zeros(0, np.uint64),
     )
     table = objects.table([part], "yx", {"y": 1.0, "x": 1.0}, ["a"])
     assert isinstance(table, pd.DataFrame)

@@ -3,7 +3,8 @@
 import itertools
 
 import numpy as np
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.tiles import Box, boxes, phases, pyramid
 
@@ -60,9 +61,7 @@ def test_halving_brings_voxels_nearer_to_cubes(volume):
             if a in "zyx" and n > 1
         ]
         halved = [
-            a
-            for a, f, g in zip(axes, fine.factors, coarse.factors, strict=True)
-            if g == 2 * f
+            a for a, f, g in zip(axes, fine.factors, coarse.factors, strict=True) if g == 2 * f
         ]
         assert halved
         for axis in halved:
@@ -96,9 +95,7 @@ def test_a_tree_needs_only_itself_and_earlier_phases(volume, most):
             for level, box in tree.shards(levels):
                 if level.number:
                     finer = levels[level.number - 1]
-                    ratio = tuple(
-                        a // b for a, b in zip(level.factors, finer.factors, strict=True)
-                    )
+                    ratio = tuple(a // b for a, b in zip(level.factors, finer.factors, strict=True))
                     assert own[finer.number][box.refined(ratio).clipped(finer.shape).slices].all()
                 own[level.number][box.slices] = True
                 done[level.number][box.slices] = True

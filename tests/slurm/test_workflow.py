@@ -39,10 +39,15 @@ def arrays(folder: Path, logs: str) -> list[str]:
     return sorted(path.name for path in (folder / logs).iterdir() if path.name.isdecimal())
 
 
+def names(folder: Path) -> str:
+    """What the jobs of this campaign are called in the queue."""
+    records = (folder / "logs").rglob("array.json")
+    return ",".join(json.loads(path.read_text())["name"] for path in records)
+
+
 def queued(folder: Path) -> str:
     """Jobs of this campaign that pend or run."""
-    names = [json.loads(path.read_text())["name"] for path in (folder / "logs").rglob("array.json")]
-    return slurm("squeue", "--noheader", "--format=%i %T", f"--name={','.join(names)}")
+    return slurm("squeue", "--noheader", "--format=%i %T", f"--name={names(folder)}")
 
 
 def half_way(folder: Path) -> None:

@@ -1,0 +1,122 @@
+"""What a report speaks of: a prediction as it lies on disk, and pictures of it."""
+
+import base64
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipeline import figures, volumes, weights
+from pipeline.config import Shot
+from pipeline.figures import RGB
+from pipeline.tiles import Box, placed
+from pipeline.volumes import Volume
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A PNG with what it shows; `alt` says it to those who cannot see it."""
+
+    caption: str
+    alt: str
+    png: bytes
+
+    @property
+    def uri(self) -> str:
+        """An address that holds the whole picture."""
+        return _uri(self.png)
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """The surroundings of an object that the prediction or the reference alone has.
+
+    `left_out` counts the smaller ones of its frame that are not shown.
+    """
+
+    frame: int
+    left_out: int
+    array: RGB
+    caption: str
+    alt: str
+
+    @property
+    def uri(self) -> str:
+        """An address that holds the whole picture."""
+        return _uri(figures.png(self.array))
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one model found in one acquisition, as it lies on disk."""
+
+    model: str
+    acquisition: str
+    volume: Volume
+    card: weights.Card
+    table: pd.DataFrame
+    made: dict[str, Any]
+    shots: tuple[Shot, ...]
+
+    @property
+    def frames(self) -> int:
+        """How many times the acquisition was imaged."""
+        return self.volume.levels[0].shape[0] if "t" in self.volume.axes else 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels of a frame along its spatial axes, at full resolution."""
+        return self.volume.spatial(self.volume.levels[0].shape)
+
+    @property
+    def size_column(self) -> str:
+        """The column of the table that says how large objects are."""
+        return "volume_um3" if "z" in self.volume.axes else "area_um2"
+
+    @property
+    def size_unit(self) -> str:
+        """What that column counts."""
+        return "µm³" if "z" in self.volume.axes else "µm²"
+
+    @property
+    def typical_size(self) -> float:
+        """Area (um2) or volume (um3) of a typical object in the shots."""
+        d = self.card.diameter_um
+        return math.pi / 6 * d**3 if "z" in self.volume.axes else math.pi / 4 * d**2
+
+    @property
+    def smallest_size(self) -> float:
+        """Below this, predict found no object, in the same unit."""
+        return (
+            float(self.made["recipe"]["settings"]["predict"]["smallest_object"]) * self.typical_size
+        )
+
+    def image(self, level: int, space: Box, frame: int) -> npt.NDArray[Any]:
+        """The model's channel in a spatial box."""
+        channel = self.volume.channel(self.card.channel)
+        box = placed(self.volume.axes, space, frame, channel)
+        return self.volume.read(level, box).reshape(space.shape)
+
+    def labels(self, level: int, space: Box, frame: int) -> npt.NDArray[Any]:
+        """The objects in a spatial box."""
+        array = volumes.open_level(self.volume.store / "labels" / self.model, level)
+        box = placed(self.volume.axes.replace("c", ""), space, frame, 0)
+        return np.asarray(array[box.slices]).reshape(space.shape)
+
+    def trained(self, frame: int) -> npt.NDArray[np.bool_]:
+        """Which voxels of a frame the model learned from."""
+        mask = np.zeros(self.shape, bool)
+        for shot in self.shots:
+            region: dict[str, tuple[int, int]] = dict(shot.region)
+            first, last = region.get("t", (0, self.frames))
+            if first <= frame < last:
+                mask[tuple(slice(*region.get(axis, (None,))) for axis in self.volume.space)] = True
+        return mask
+
+
+def _uri(png: bytes) -> str:
+    """A picture as an address that needs no file."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()

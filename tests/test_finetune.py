@@ -1,0 +1,168 @@
+"""Learning from a few examples: the silent stays unknown, an interruption changes nothing."""
+
+import numpy as np
+import pytest
+import scenes
+import tifffile
+import torch
+
+from pipeline import finetune, ingest, losses, receipts, training, weights
+from pipeline.shots import Guise, Shot, crop, diameter
+
+
+@pytest.fixture
+def learned(tmp_path):
+    """An ingested image with labels, and the shot that speaks of them."""
+    image, labels = scenes.simulated("yx", (60, 70), 4.0, 15)
+    acquired = scenes.write(tmp_path / "raw.tif", image, "yx")
+    tifffile.imwrite(tmp_path / "labels.tif", labels, photometric="minisblack")
+    receipt = tmp_path / "ingest" / "sample.json"
+    ingest.ingest(receipt, scenes.ingest_task(acquired), scenes.here)
+    annotation = {"path": str(tmp_path / "labels.tif"), "axes": "yx", "channel": "only"}
+    return receipt, {"acquisition": "sample", "labels": annotation, "region": {}}
+
+
+def train(learned, folder, run=scenes.here, **given):
+    volume, shot = learned
+    given = {"steps": {"yx": 25, "zyx": 5}, "checkpoint_steps": 5} | given
+    task = scenes.finetune_task([shot], "channel_0", **given)
+    receipt = folder / "finetune" / "cells.json"
+    finetune.finetune(receipt, {"sample": volume}, task, run)
+    return receipts.result(receipt, "model")
+
+
+@pytest.mark.parametrize("died_after", [3, 12, 24])
+def test_a_killed_training_goes_on_to_the_same_weights(learned, tmp_path, monkeypatch, died_after):
+    calm = train(learned, tmp_path / "calm")
+    supervised = losses.supervised
+    steps = []
+
+    def dying(*arguments):
+        steps.append(1)
+        if len(steps) == died_after + 1:
+            raise KeyboardInterrupt
+        return supervised(*arguments)
+
+    monkeypatch.setattr(losses, "supervised", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train(learned, tmp_path / "stormy")
+    stormy = train(learned, tmp_path / "stormy")
+    assert scenes.snapshot(stormy) == scenes.snapshot(calm)
+    repeated = died_after % 5 + 1
+    assert len(steps) == 25 + repeated
+
+
+def test_another_seed_gives_another_model(learned, tmp_path):
+    first, second = (train(learned, tmp_path / str(seed), seed=seed) for seed in (0, 1))
+    assert (first / weights.WEIGHTS).read_bytes() != (second / weights.WEIGHTS).read_bytes()
+
+
+def test_a_torn_checkpoint_never_replaces_a_whole_one(learned, tmp_path, monkeypatch):
+    save, calls = torch.save, []
+
+    def failing(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+        save(*arguments)
+
+    monkeypatch.setattr(torch, "save", failing)
+    with pytest.raises(OSError, match="No space left"):
+        train(learned, tmp_path)
+    assert scenes.snapshot(train(learned, tmp_path)) == scenes.snapshot(
+        train(learned, tmp_path / "calm")
+    )
+
+
+def test_the_card_certifies_the_network_that_predicts(learned, tmp_path):
+    network, card = weights.load(train(learned, tmp_path))
+    assert card.certificate.equivariance <= 1e-5
+    assert card.certificate.export <= 1e-5
+    assert card.certificate.beyond_receptive_field == 0.0
+    assert card.objects == 15
+    assert network.architecture.group == "d4"
+
+
+def test_a_shot_without_an_object_is_refused(learned, tmp_path):
+    volume, shot = learned
+    path = tmp_path / "none.tif"
+    tifffile.imwrite(path, np.zeros((60, 70), np.uint8))
+    with pytest.raises(ValueError, match="no object"):
+        train((volume, shot | {"labels": shot["labels"] | {"path": str(path)}}), tmp_path)
+
+
+def example(known=None):
+    generator = np.random.default_rng(0)
+    labels = np.zeros((40, 40), int)
+    labels[8:20, 10:18], labels[25:33, 20:34] = 1, 2
+    image = generator.random((1, 40, 40))
+    return labels, Shot.of(image, labels, np.ones((40, 40), bool) if known is None else known)
+
+
+def test_displacement_leads_every_voxel_to_its_objects_centre():
+    labels, shot = example()
+    for number in (1, 2):
+        inside = labels == number
+        target = shot.displacement.numpy()[:, inside] + np.argwhere(inside).T
+        assert np.allclose(target.T, np.argwhere(inside).mean(axis=0), atol=1e-4)
+
+
+def test_a_crops_votes_still_meet_in_one_point_per_object():
+    """However a crop is turned, mirrored and scaled."""
+    labels = np.zeros((60, 60), int)
+    labels[20:38, 25:35] = 1
+    shot = Shot.of(np.zeros((1, 60, 60)), labels, np.ones(labels.shape, bool))
+    guise = Guise(scale=0.2, contrast=0.0, background=0.0, noise=0.0)
+    seen = 0
+    for seed in range(30):
+        view = crop(shot, (48, 48), guise, np.random.default_rng(seed))
+        inside = view.foreground.numpy() > 0
+        if inside.sum() < 50:
+            continue
+        seen += 1
+        met = (view.displacement.numpy()[:, inside] + np.argwhere(inside).T).T
+        # One voxel: what nearest-neighbour sampling moves a vote by, at most, once magnified.
+        assert (np.abs(met - np.median(met, axis=0)) <= 1.0).all()
+    assert seen >= 10
+
+
+def test_what_is_not_annotated_costs_nothing():
+    known = np.zeros((40, 40), bool)
+    known[:20] = True
+    _, shot = example(known)
+    generator = torch.Generator().manual_seed(0)
+    output = torch.randn(1, 3, 40, 40, generator=generator)
+    other = output.clone()
+    other[:, :, 20:] = torch.randn(1, 3, 20, 40, generator=generator)
+    size = torch.tensor([10.0, 10.0])
+    batch = Shot(shot.image[None], shot.foreground[None], shot.displacement[None], shot.known[None])
+    first, second = (losses.supervised(o, batch, size, 1.0) for o in (output, other))
+    assert first == second
+
+
+def test_a_perfect_answer_costs_least():
+    _, shot = example()
+    size = torch.tensor([10.0, 10.0])
+    batch = Shot(shot.image[None], shot.foreground[None], shot.displacement[None], shot.known[None])
+    logit = (20 * shot.foreground - 10)[None, None]
+    perfect = torch.cat([logit, shot.displacement[None] / 10], dim=1)
+    assert losses.supervised(perfect, batch, size, 2.0) < 0.01
+    assert losses.supervised(-perfect, batch, size, 2.0) > 1
+
+
+def test_the_diameter_is_that_of_the_disc_or_ball_of_an_objects_size():
+    disc = np.hypot(*np.indices((41, 41)) - 20) <= 10
+    assert diameter(disc.astype(int), (0.5, 0.5)) == pytest.approx(10.0, rel=0.02)
+    ball = sum((i - 15) ** 2 for i in np.indices((31, 31, 31))) <= 100
+    assert diameter(ball.astype(int), (1.0, 1.0, 1.0)) == pytest.approx(20.0, rel=0.02)
+
+
+def test_the_rate_rises_then_falls():
+    schedule = training.Schedule(
+        steps=50, crop=(8, 8), crops=1, learning_rate=1.0,
+        guise=Guise(0, 0, 0, 0), seed=0, diameter=(5.0, 5.0),
+    )  # fmt: skip
+    rates = [schedule.rate(step) for step in range(50)]
+    assert np.argmax(rates) in (9, 10)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[-1] < 0.01
