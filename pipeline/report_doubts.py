@@ -17,23 +17,26 @@ SATURATED, INEXACT, SHARE_AT_BORDER = 1e-3, 1e-5, 0.05
 
 
 def doubts(p: Prediction, scores: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What not to trust about a prediction, and why, a sentence each."""
+    """What not to trust about a prediction with these scores, and why, a doubt in each text.
+
+    Empty where nothing is suspicious. Reads a sample of the image.
+    """
     facts, found = p.made["facts"], list[str]()
     if facts["orphans"]:
-        doubts.append(
+        found.append(
             f"{facts['orphans']} orphans: objects whose centre no shard found in itself, by "
             "rounding that differed between shards. They may be doubled, or cut where shards meet."
         )
     if p.table.empty:
-        doubts.append("No object was found. Look at the pictures: is the channel the right one?")
+        found.append("No object was found. Look at the pictures: is the channel the right one?")
     counts = facts["objects_per_frame"]
     if odd := figures.deviating(counts):
         said = ", ".join(f"{frame} ({counts[frame]} objects)" for frame in odd)
-        doubts.append(
+        found.append(
             f"The count leaps in frame {said}, away from the frames before and after: focus or "
             "illumination may have failed there."
         )
-    doubts += [
+    found += [
         f"{share:.2%} of the sampled voxels of channel {name} are saturated: intensities are cut "
         "off there, and touching objects may look like one."
         for name, share in _saturated(p).items()
@@ -41,46 +44,51 @@ def doubts(p: Prediction, scores: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     small = (p.table[p.size_column] < 1.5 * p.smallest_size).sum() / max(1, len(p.table))
     if small > SHARE_AT_BORDER:
-        doubts.append(
+        found.append(
             f"{small:.0%} of the objects are hardly larger than the smallest accepted: many may "
             "be debris, or parts. Look at the sizes, and at predict.smallest_object."
         )
     error = p.card.certificate.equivariance
     if error > INEXACT:
-        doubts.append(
+        found.append(
             f"The network's equivariance holds to {error:.1e} only, not to {INEXACT:g}: turning "
             "the sample may change the result."
         )
-    return doubts + [doubt for score in scores for doubt in _doubts_of(score, p.frames > 1)]
+    return found + [doubt for score in scores for doubt in _doubts_of(score, p.frames > 1)]
 
 
 def _doubts_of(score: Mapping[str, Any], is_movie: bool) -> list[str]:
+    """What not to trust about one score, or about the outlines or the reference it speaks of."""
     if score["not_scored"]:
         return [f"Not scored: {score['not_scored']}. Give a smaller reference."]
-    doubts = []
+    found = []
     low = [row["frame"] for row in score["frames"] if row["at"][0]["f1"] < ENOUGH_F1]
     if low:
         where = f" in frame {', '.join(map(str, low))}" if is_movie else ""
-        doubts.append(
+        found.append(
             f"F1 is below {ENOUGH_F1:g}{where}, compared with labels {score['origin']}. The "
             "crops show whose error it is."
         )
     loose, strict = (at["f1"] for at in score["total"]["at"])
     if strict < loose / 2:
-        doubts.append(
+        found.append(
             f"F1 falls from {loose:.2f} to {strict:.2f} when objects must overlap by {STRICT:g}: "
             "they are found, but their outlines differ from the reference's."
         )
     if "algorithm" in score["origin"].lower():
-        doubts.append(
+        found.append(
             f"The scores compare with labels {score['origin']}. They say how far the two agree, "
             "not which one is right."
         )
-    return doubts
+    return found
 
 
 def _saturated(p: Prediction) -> dict[str, float]:
-    """Share of the brightest value a camera can give, 2^n - 1, in a sample of each channel."""
+    """Share of voxels, from 0 to 1, at the brightest value a camera can give, of each channel.
+
+    A channel whose brightest voxel in the sample is not 2^n - 1 has none. Images of floating
+    point, which no camera gives, have no shares.
+    """
     if p.volume.facts["dtype"].startswith("float"):
         return {}
     planes = [

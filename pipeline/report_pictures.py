@@ -18,28 +18,19 @@ SHEET = 24
 """Crops in the one picture that shows objects that differ from the reference."""
 
 
-def _overlays(p: Prediction, most: int) -> tuple[list[Picture], dict[str, Picture]]:
-    """Evenly spaced frames, or planes of a single stack, with outlines; and all in one picture."""
-    frames = np.unique(np.linspace(0, p.frames - 1, min(most, p.frames)).round().astype(int))
-    places: list[tuple[int, int | None]] = [(int(frame), None) for frame in frames]
-    if "z" in p.volume.axes:
-        depth = p.shape[0]
-        first, last = (
-            (0, depth - 1)
-            if p.table.empty
-            else (int(p.table["first_z"].min()), int(p.table["last_z"].max()))
-        )
-        count = min(most, last - first + 1) if p.frames == 1 else 1
-        planes = np.linspace(first, last, count + 2).round().astype(int)[1:-1]
-        places = [(frame, int(plane)) for frame, _ in places for plane in planes]
+def overlays(p: Prediction, most: int) -> tuple[list[Picture], Picture]:
+    """Evenly spaced frames, or planes of a single stack, with outlines; and all in one picture.
+
+    There are at most `most` of them.
+    """
     level = next(
         (v for v in p.volume.levels if max(p.volume.spatial(v.shape)[-2:]) <= COARSE_SIDE),
         p.volume.levels[-1],
     )
+    height, width = p.volume.spatial(level.shape)[-2:]
     low, high = p.volume.windows[p.volume.channel(p.card.channel)]
     pictures, arrays = [], list[RGB]()
-    for frame, plane in places:
-        height, width = p.volume.spatial(level.shape)[-2:]
+    for frame, plane in _places(p, most):
         at = () if plane is None else (plane // p.volume.spatial(level.factors)[0],)
         box = Box((*at, 0, 0), (*(a + 1 for a in at), height, width))
         image, labels = (
@@ -52,20 +43,34 @@ def _overlays(p: Prediction, most: int) -> tuple[list[Picture], dict[str, Pictur
             here &= (p.table["first_z"] <= plane) & (p.table["last_z"] >= plane)
         count = int(here.sum())
         alt = f"{p.acquisition}, {caption}: {p.card.channel} in grey, {count} objects outlined."
-        single = figures.montage(arrays[-1:], [""], 1, p.shape[-1] * p.volume.voxel_size_um["x"])
+        single = figures.montage(arrays[-1:], [""], 1, p.width_um)
         pictures.append(Picture(f"{caption}: {count} objects", alt, figures.png(single)))
-    width_um = p.shape[-1] * p.volume.voxel_size_um["x"]
     columns = 1 if p.shape[-1] > 2 * p.shape[-2] else 2
-    whole = figures.montage(arrays, [x.caption for x in pictures], columns, width_um)
+    whole = figures.montage(arrays, [x.caption for x in pictures], columns, p.width_um)
     alt = f"Objects that {p.model} found in {p.acquisition}, outlined over the image."
-    return pictures, {"overlay": Picture("", alt, figures.png(whole))}
+    return pictures, Picture("", alt, figures.png(whole))
+
+
+def _places(p: Prediction, most: int) -> list[tuple[int, int | None]]:
+    """Frames, each with its plane where there is depth; none of planes without objects."""
+    frames = np.unique(np.linspace(0, p.frames - 1, min(most, p.frames)).round().astype(int))
+    if "z" not in p.volume.axes:
+        return [(int(frame), None) for frame in frames]
+    first, last = (
+        (0, p.shape[0] - 1)
+        if p.table.empty
+        else (int(p.table["first_z"].min()), int(p.table["last_z"].max()))
+    )
+    count = min(most, last - first + 1) if p.frames == 1 else 1
+    planes = np.linspace(first, last, count + 2).round().astype(int)[1:-1]
+    return [(int(frame), int(plane)) for frame in frames for plane in planes]
 
 
 def _place(p: Prediction, frame: int, plane: int | None) -> str:
-    """Time and depth of a picture, as far as the acquisition has them."""
+    """Time and depth (um) of a picture, as far as the acquisition has them."""
     parts = []
     if p.frames > 1:
-        unit, times = _times(p)
+        unit, times = p.times
         parts.append(
             f"frame {frame}" if unit == "frame" else f"frame {frame}, {times[frame]:.3g} {unit}"
         )
@@ -74,44 +79,51 @@ def _place(p: Prediction, frame: int, plane: int | None) -> str:
     return ", ".join(parts) or "the whole image"
 
 
-def _plots(p: Prediction, scores: Sequence[Mapping[str, Any]]) -> dict[str, Picture]:
-    """What can be plotted: counts and gaps of movies, sizes, scores."""
-    unit, times = _times(p)
+def plots(p: Prediction, scores: Sequence[Mapping[str, Any]]) -> dict[str, Picture]:
+    """What can be plotted, by name: counts and gaps of movies, sizes, training loss, scores."""
+    unit, times = p.times
     x_label = unit if unit == "frame" else f"time ({unit})"
-    counts = p.made["facts"]["objects_per_frame"]
-    plots: dict[str, Picture] = {}
-
-    def add(name: str, caption: str, alt: str, figure: Figure) -> None:
-        plots[name] = Picture(caption, alt, figures.png(figure))
-
-    if p.frames > 1:
-        figure = figures.curves(times, {"objects": counts}, x_label, "objects")
-        alt = f"Line: {counts[0]} objects at first, {counts[-1]} at last, {max(counts)} at most."
-        add("counts", "Objects in each frame", alt, figure)
-        width = p.shape[-1] * p.volume.voxel_size_um["x"]
-        in_frame = [p.table.loc[p.table["t"] == frame, "x_um"] for frame in range(p.frames)]
-        gaps = [figures.widest_gap_um(x.to_numpy(float), width) for x in in_frame]
-        figure = figures.curves(times, {"gap": gaps}, x_label, "widest gap (µm)")
-        alt = f"Line: {gaps[0]:.0f} µm at first, {gaps[-1]:.0f} µm at last, of {width:.0f} µm."
-        add("gap", "Widest stretch along x without an object's centre", alt, figure)
+    drawn = _courses(p, times, x_label) if p.frames > 1 else {}
     if not p.table.empty:
         sizes = p.table[p.size_column].tolist()
-        kind, power = ("volume", "³") if "z" in p.volume.axes else ("area", "²")
-        figure = figures.histogram(sizes, f"{kind} (µm{power})", p.smallest_size, p.typical_size)
-        alt = f"Histogram: half of the {kind}s are below {np.median(sizes):.0f} µm{power}."
-        add("sizes", f"Objects by {kind}", alt, figure)
+        kind = "volume" if "z" in p.volume.axes else "area"
+        figure = figures.histogram(
+            sizes, f"{kind} ({p.size_unit})", p.smallest_size, p.typical_size
+        )
+        alt = f"Histogram: half of the {kind}s are below {np.median(sizes):.0f} {p.size_unit}."
+        drawn["sizes"] = Picture(f"Objects by {kind}", alt, figures.png(figure))
     loss = p.card.loss
     done = [100 * (i + 1) / len(loss) for i in range(len(loss))]
     figure = figures.curves(done, {"loss": loss}, "training done (%)", "loss")
-    add("loss", "Training loss", f"Line: from {loss[0]:.2f} down to {loss[-1]:.2f}.", figure)
+    alt = f"Line: from {loss[0]:.2f} down to {loss[-1]:.2f}."
+    drawn["loss"] = Picture("Training loss", alt, figures.png(figure))
     for number, score in enumerate(scores):
         if score["frames"]:
             first = score["total"]["at"][0]
             alt = f"F1 {first['f1']:.2f} in all at overlap {first['overlap']:g}."
-            caption = f"Against labels {score['origin']}"
+            png = figures.png(_scores_plot(score["frames"], times, x_label))
             name = f"scores-{number}" if number else "scores"
-            add(name, caption, alt, _scores_plot(score["frames"], times, x_label))
-    return plots
+            drawn[name] = Picture(f"Against labels {score['origin']}", alt, png)
+    return drawn
+
+
+def _courses(p: Prediction, times: Sequence[float], x_label: str) -> dict[str, Picture]:
+    """How counts and gaps of a movie go over time."""
+    counts, gaps = p.made["facts"]["objects_per_frame"], p.widest_gaps_um
+    counted = figures.curves(times, {"objects": counts}, x_label, "objects")
+    measured = figures.curves(times, {"gap": gaps}, x_label, "widest gap (µm)")
+    return {
+        "counts": Picture(
+            "Objects in each frame",
+            f"Line: {counts[0]} objects at first, {counts[-1]} at last, {max(counts)} at most.",
+            figures.png(counted),
+        ),
+        "gap": Picture(
+            "Widest stretch along x without an object's centre",
+            f"Line: {gaps[0]:.0f} µm at first, {gaps[-1]:.0f} µm at last, of {p.width_um:.0f} µm.",
+            figures.png(measured),
+        ),
+    }
 
 
 def _scores_plot(rows: Sequence[Mapping[str, Any]], times: Sequence[float], x_label: str) -> Figure:
@@ -131,12 +143,10 @@ def _scores_plot(rows: Sequence[Mapping[str, Any]], times: Sequence[float], x_la
     return figures.curves(moments, series, x_label, "F1", threshold=ENOUGH_F1)
 
 
-def _times(p: Prediction) -> tuple[str, list[float]]:
-    """When each frame was taken, in the unit that suits; frame numbers where nothing is known."""
-    step = p.volume.time_step_s
-    if step is None:
-        return "frame", [float(frame) for frame in range(p.frames)]
-    unit, seconds = next(
-        (u, s) for u, s in (("h", 3600), ("min", 60), ("s", 1)) if s == 1 or step * p.frames > 2 * s
-    )
-    return unit, [frame * step / seconds for frame in range(p.frames)]
+def disagreement(p: Prediction, crops: Sequence[Crop]) -> Picture:
+    """A sample of the crops, at most SHEET, in one picture. There has to be one."""
+    spread = crops[:: -(-len(crops) // SHEET)]
+    captions = [f"frame {c.frame}: {c.caption}" if p.frames > 1 else c.caption for c in spread]
+    sheet = figures.montage([c.array for c in spread], captions, 4)
+    alt = f"{len(spread)} of {len(crops)} crops of objects that differ from the reference."
+    return Picture("", alt, figures.png(sheet))

@@ -72,6 +72,11 @@ class Prediction:
         return self.volume.spatial(self.volume.levels[0].shape)
 
     @property
+    def width_um(self) -> float:
+        """How far the field of view reaches along x."""
+        return self.shape[-1] * self.volume.voxel_size_um["x"]
+
+    @property
     def size_column(self) -> str:
         """The column of the table that says how large objects are."""
         return "volume_um3" if "z" in self.volume.axes else "area_um2"
@@ -94,14 +99,36 @@ class Prediction:
             float(self.made["recipe"]["settings"]["predict"]["smallest_object"]) * self.typical_size
         )
 
+    @property
+    def times(self) -> tuple[str, list[float]]:
+        """When each frame was taken, in the unit that suits: h, min or s.
+
+        Where the file does not say it, the unit is "frame" and the times are frame numbers.
+        """
+        step = self.volume.time_step_s
+        if step is None:
+            return "frame", [float(frame) for frame in range(self.frames)]
+        unit, seconds = next(
+            (u, s)
+            for u, s in (("h", 3600), ("min", 60), ("s", 1))
+            if s == 1 or step * self.frames > 2 * s
+        )
+        return unit, [frame * step / seconds for frame in range(self.frames)]
+
+    @property
+    def widest_gaps_um(self) -> list[float]:
+        """The widest stretch along x without an object's centre, in each frame."""
+        x_um = [self.table.loc[self.table["t"] == frame, "x_um"] for frame in range(self.frames)]
+        return [figures.widest_gap_um(x.to_numpy(float), self.width_um) for x in x_um]
+
     def image(self, level: int, space: Box, frame: int) -> npt.NDArray[Any]:
-        """The model's channel in a spatial box."""
+        """Intensities of the model's channel in a spatial box, in voxels of the level."""
         channel = self.volume.channel(self.card.channel)
         box = placed(self.volume.axes, space, frame, channel)
         return self.volume.read(level, box).reshape(space.shape)
 
     def labels(self, level: int, space: Box, frame: int) -> npt.NDArray[Any]:
-        """The objects in a spatial box."""
+        """Ids of objects in a spatial box, in voxels of the level; 0 is background."""
         array = volumes.open_level(self.volume.store / "labels" / self.model, level)
         box = placed(self.volume.axes.replace("c", ""), space, frame, 0)
         return np.asarray(array[box.slices]).reshape(space.shape)

@@ -24,13 +24,18 @@ COUNTED = ("matched", "false", "missed")
 
 
 def score(p: Prediction, known: Annotated, overlap: float) -> tuple[dict[str, Any], list[Crop]]:
-    """Scores frame by frame and in total, without what the model learned from; crops of errors."""
+    """Scores frame by frame and in total, without what the model learned from; crops of errors.
+
+    Objects match that reach `overlap`, and then STRICT, in intersection over union. Frames wholly
+    learned from are named and not scored; where memory would not suffice, `not_scored` says why
+    and `total` is None. Raises ValueError where the labels cannot be read.
+    """
     thresholds = (overlap, STRICT)
     facts: dict[str, Any] = {"not_scored": None, "trained_frames": [], "frames": [], "total": None}
     if math.prod(p.shape) > LARGEST_VOXELS:
         facts["not_scored"] = f"a frame has more than {LARGEST_VOXELS:,} voxels"
         return facts, []
-    whole, crops = Box((0,) * len(p.shape), p.shape), []
+    whole, differing = Box((0,) * len(p.shape), p.shape), list[Crop]()
     for frame in range(p.frames):
         trained = p.trained(frame)
         if trained.all():
@@ -44,17 +49,18 @@ def score(p: Prediction, known: Annotated, overlap: float) -> tuple[dict[str, An
             facts["not_scored"] = f"frame {frame} has more than {MOST_OBJECTS:,} objects"
             return facts, []
         scores = [metrics.match(found, wanted, threshold) for threshold in thresholds]
-        facts["frames"].append({"frame": frame} | _row(thresholds, scores))
-        crops += _crops(p, frame, predicted, reference, overlap)
+        facts["frames"].append({"frame": frame} | _comparison(thresholds, scores))
+        differing += _crops(p, frame, predicted, reference, overlap)
     sums = [
         metrics.Score(*(sum(row["at"][i][key] for row in facts["frames"]) for key in COUNTED))
         for i in range(len(thresholds))
     ]
-    facts["total"] = _row(thresholds, sums)
-    return facts, crops
+    facts["total"] = _comparison(thresholds, sums)
+    return facts, differing
 
 
-def _row(thresholds: Sequence[float], scores: Sequence[metrics.Score]) -> dict[str, Any]:
+def _comparison(thresholds: Sequence[float], scores: Sequence[metrics.Score]) -> dict[str, Any]:
+    """Objects on either side, and what matches at each threshold, as numbers for a receipt."""
     first = scores[0]
     return {
         "predicted": first.matched + first.false,
@@ -77,12 +83,16 @@ def _crops(
     reference: npt.NDArray[Any],
     overlap: float,
 ) -> list[Crop]:
-    """The largest objects of a frame that only one side has: the image, and outlines over it."""
+    """The largest objects of a frame that only one side has: the image, and outlines over it.
+
+    `predicted` and `reference` hold the whole frame's ids; `overlap` is the intersection over
+    union from which objects are the same.
+    """
     either = (predicted != 0) | (reference != 0)
     lonely = figures.unmatched(predicted[either], reference[either], overlap)
     left_out = sum(max(0, len(ids) - CELLS) for ids in lonely)
     voxel = math.prod(p.volume.voxel_size_um.values())
-    crops = []
+    shown = []
     for kind, labels, ids in zip(("false", "missed"), (predicted, reference), lonely, strict=True):
         for number in ids[:CELLS]:
             places = np.nonzero(labels == number)
@@ -97,7 +107,7 @@ def _crops(
             )
             where = ", ".join(f"{a} {m}" for a, m in zip(p.volume.space, middle, strict=True))
             size = f"{len(places[0]) * voxel:.0f} {p.size_unit}"
-            crops.append(
+            shown.append(
                 Crop(
                     frame=frame,
                     left_out=left_out,
@@ -109,11 +119,15 @@ def _crops(
                     alt=f"A {kind} object of {size} at voxel {where} of frame {frame}.",
                 )
             )
-    return crops
+    return shown
 
 
 def _around(p: Prediction, middle: Sequence[int]) -> tuple[Box, list[tuple[int, int]]]:
-    """The part of a square, three diameters wide, that lies in the image; what it lacks."""
+    """The part of a square, three diameters wide, that lies in the image; what it lacks.
+
+    `middle` is in voxels, along the spatial axes; the square lies in its plane. What it lacks
+    are the voxels before and after, of y and of x.
+    """
     sides = [p.volume.voxel_size_um[axis] for axis in p.volume.space]
     half = [math.ceil(1.5 * p.card.diameter_um / side) for side in sides]
     half[:-2] = [0] * (len(half) - 2)

@@ -23,7 +23,7 @@ import yaml
 from pipeline.simulate import Optics, ellipsoids, fluorescence
 
 ROOT = Path(__file__).resolve().parents[1]
-LIMIT_S = 120
+LIMIT_S = 600  # of patience: shared machines are slow at times
 OPTICS = Optics(
     numerical_aperture=0.8,
     wavelength_um=0.52,

@@ -110,6 +110,6 @@ def predict_task(**given: Any) -> config.PredictTask:
     values = {
         "foreground": 0.5,
         "smallest_object": 0.15,
-        "tile_voxels": {"yx": [24, 32], "zyx": [8, 16, 16]},
+        "tile_voxels": {"yx": [32, 64], "zyx": [16, 32, 32]},
     }
     return config.PredictTask.model_validate({"predict": values | given})

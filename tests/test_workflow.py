@@ -315,6 +315,6 @@ def test_neither_place_nor_number_of_jobs_shows_in_the_bytes(
         for stage in ("ingest", "predict")
         for what in (f"jobs={jobs}", f"place={place}")
     ]
-    said = campaigns.finish(campaign, "--set-resources", *asked, "--", "all")
+    said = campaigns.finish(campaign, "--set-resources", *asked, "--", f"results/{PREDICT}.json")
     assert campaigns.named(said) >= {INGEST, PREDICT}
     assert campaigns.tree(campaign) == campaigns.tree(reference)

@@ -1,0 +1,74 @@
+"""Laws of the report's doubts: each fault is named, and nothing where there is none."""
+
+import numpy as np
+import pytest
+import reports
+from reports import GRID, SIDES, Bench, Page, movie, squares, without
+
+
+@pytest.fixture(scope="module")
+def flawless(tmp_path_factory):
+    """Results that are the reference itself."""
+    return Bench(tmp_path_factory.mktemp("flawless"), "tyx", movie(), movie())
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    reports.undraw(monkeypatch)
+
+
+def test_outlines_that_only_roughly_agree_are_told(tmp_path):
+    frame = squares(GRID, SIDES)
+    small = np.where(squares(GRID, SIDES, half=2) > 0, frame, 0)
+    reference = np.stack([frame] * 2)
+    # 5 x 5 of 7 x 7 pixels: intersection over union is 0.51.
+    facts, _ = Bench(
+        tmp_path, "tyx", np.stack([small, small + 50 * (small > 0)]), reference
+    ).report()
+    loose, strict = facts["scores"][0]["total"]["at"]
+    assert (loose["f1"], strict["f1"]) == (1.0, 0.0)
+    assert any("outlines differ" in doubt for doubt in facts["doubts"])
+
+
+def test_nothing_suspicious_is_said_where_nothing_is(flawless):
+    facts, page = flawless.report()
+    assert facts["doubts"] == []
+    assert "Nothing is suspicious" in page
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"orphans": 3}, "3 orphans"),
+        ({"equivariance": 2e-4}, "equivariance holds to 2.0e-04 only"),
+        ({"smallest_object": 0.9, "diameter_um": 4.4}, "hardly larger than the smallest accepted"),
+    ],
+)
+def test_the_report_names_an_injected_fault(tmp_path, given, expected):
+    facts, page = Bench(tmp_path, "tyx", movie(), movie(), **given).report()
+    assert len(facts["doubts"]) == 1
+    assert expected in facts["doubts"][0]
+    assert expected in "".join(Page(page).text).split("Results")[0]
+    assert "Nothing is suspicious" not in page
+
+
+def test_a_frame_whose_count_leaps_or_score_falls_is_named(tmp_path):
+    predicted = without(movie(), *range(301, 314))
+    facts, _ = Bench(tmp_path, "tyx", predicted, movie()).report()
+    assert any("leaps in frame 3 (2 objects)" in doubt for doubt in facts["doubts"])
+    assert any("F1 is below 0.8 in frame 3," in doubt for doubt in facts["doubts"])
+
+
+def test_saturated_voxels_are_told_at_the_ceiling_of_a_12_bit_camera(tmp_path):
+    image = np.where(movie() > 0, 4095, 100).astype(np.uint16)
+    facts, _ = Bench(tmp_path, "tyx", movie(), movie(), image=image).report()
+    assert [doubt for doubt in facts["doubts"] if "of channel DNA are saturated" in doubt]
+
+
+def test_labels_by_an_algorithm_are_flagged_and_every_origin_stands_by_its_score(flawless):
+    origin = "made by an algorithm <b>of old</b>"
+    facts, page = flawless.report(origin)
+    assert any(f"compare with labels {origin}" in doubt for doubt in facts["doubts"])
+    assert "<b>of old" not in page
+    said = "".join(Page(page).text)
+    assert f"Scores against labels {origin}" in said
