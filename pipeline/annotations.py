@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import readers
-from pipeline.config import Annotation, locate
+from pipeline.config import Annotation
 from pipeline.readers import Source
 from pipeline.tiles import Box, placed
 
@@ -73,8 +73,7 @@ def open_labels(where: str, annotation: Annotation) -> Source:
 
     Raises ValueError where the channel is not clear or voxels are no whole numbers.
     """
-    path = locate(annotation.path)
-    said = readers.header(path)
+    path, said = readers.opened(f"{where}.path", annotation.path)
     file_axes = readers.axes_of(where, annotation.axes, said)
     sides = dict(zip(file_axes, said.shape, strict=True))
     if said.dtype.kind not in "ui":

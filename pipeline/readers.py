@@ -1,5 +1,8 @@
 """What a microscope wrote: one small interface over the libraries that read it."""
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +78,18 @@ def _ordered(cut: npt.NDArray[Any], file_axes: str, axes: str) -> npt.NDArray[An
     return np.expand_dims(cut, [i for i, axis in enumerate(axes) if axis not in present])
 
 
+def opened(where: str, path: str) -> tuple[Path, Header]:
+    """Where the file of the setting `where` is, and what it says about itself.
+
+    Raises ValueError where it is missing, damaged or of an unknown format.
+    """
+    try:
+        found = locate(path)
+        return found, header(found)
+    except ValueError as fault:
+        raise ValueError(f"{where}: {fault}") from fault
+
+
 def header(path: Path) -> Header:
     """What the file says, without reading voxels.
 
@@ -83,9 +98,11 @@ def header(path: Path) -> Header:
     if path.suffix.lower() not in (".tif", ".tiff", ".btf"):
         raise ValueError(f"{path}: only TIFF files can be read (.tif, .tiff, .btf).")
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with _complaints() as complaints, tifffile.TiffFile(path) as tiff:
             series = tiff.series[0]
             last = tiff.pages[-1]
+            if any("invalid page offset" in complaint for complaint in complaints):
+                raise ValueError(f"{path} is truncated: it names planes that lie beyond its end.")
             if isinstance(last, tifffile.TiffPage) and last.dataoffsets:
                 end = max(o + n for o, n in zip(last.dataoffsets, last.databytecounts, strict=True))
                 if end > path.stat().st_size:
@@ -96,6 +113,22 @@ def header(path: Path) -> Header:
             return Header(axes, tuple(series.shape), dtype, names, voxel, step)
     except (tifffile.TiffFileError, IndexError, OSError) as error:
         raise ValueError(f"{path} is no readable TIFF: {error}.") from error
+
+
+@contextlib.contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """What tifffile finds wrong with a file and goes on without; kept from its log."""
+    said: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        said.append(record.getMessage())
+        return False
+
+    tifffile.logger().addFilter(keep)
+    try:
+        yield said
+    finally:
+        tifffile.logger().removeFilter(keep)
 
 
 def _ome(tiff: tifffile.TiffFile) -> tuple[dict[str, float], float | None, tuple[str, ...]] | None:
@@ -142,8 +175,7 @@ def source(name: str, acquisition: Acquisition) -> Source:
     channels, or where they contradict each other.
     """
     where = f"acquisitions.{name}"
-    path = locate(acquisition.path)
-    said = header(path)
+    path, said = opened(f"{where}.path", acquisition.path)
     file_axes = axes_of(where, acquisition.axes, said)
     sides = dict(zip(file_axes, said.shape, strict=True))
     axes = kept_axes(sides)

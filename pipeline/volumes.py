@@ -278,6 +278,9 @@ def level_at(volume: Volume, voxel_size_um: Sequence[float]) -> Level:
 
 def publish(building: Path, target: Path) -> None:
     """Put a finished store in its place by rename; what stood there goes only then."""
+    # What a writer that was killed left half-written beside its file.
+    for partial in building.rglob("*.partial"):
+        partial.unlink()
     old = target.with_name(f".{target.name}.replaced")
     if old.exists():
         shutil.rmtree(old)

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -318,3 +319,16 @@ def test_neither_place_nor_number_of_jobs_shows_in_the_bytes(
     said = campaigns.finish(campaign, "--set-resources", *asked, "--", f"results/{PREDICT}.json")
     assert campaigns.named(said) >= {INGEST, PREDICT}
     assert campaigns.tree(campaign) == campaigns.tree(reference)
+
+
+def test_the_workflow_is_clean_but_for_environments():
+    """One environment serves all rules, the one that runs Snakemake: none names its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--lint"],
+        cwd=campaigns.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    remarks = re.findall(r"^    \* (.*)$", done.stderr + done.stdout, re.MULTILINE)
+    assert set(remarks) == {"Specify a conda environment or container for each rule.:"}

@@ -13,7 +13,7 @@ import campaigns
 import pytest
 
 FRAMES = 10  # so many that a prediction has a middle to be struck in
-JOBS = "logs/predict/nuclei/wound.jobs"
+JOBS = "logs/predict/nuclei/wound.log.jobs"
 RECORDS = "results/predict/nuclei/wound.building.units"
 LEAN = [  # several jobs fit on one small node
     "--set-resources",

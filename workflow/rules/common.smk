@@ -5,7 +5,8 @@ import json
 import shlex
 import subprocess
 
-PYTHON = shlex.quote(sys.executable)
+# Rules say `python`: it is the one that runs Snakemake, whatever else the machine has.
+shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 
 wildcard_constraints:

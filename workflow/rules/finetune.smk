@@ -19,6 +19,6 @@ rule finetune:
         ).model_dump_json(),
         cluster=cluster,
     shell:
-        "{PYTHON} -m pipeline finetune {output.receipt} --images {input.images}"
+        "python -m pipeline finetune {output.receipt} --images {input.images}"
         " --settings {params.settings:q}"
-        " {params.cluster} --job-logs {LOGS}/finetune/{wildcards.model}.jobs 2>&1 | tee {log}"
+        " {params.cluster} --job-logs {log}.jobs 2>&1 | tee {log}"

@@ -18,5 +18,5 @@ rule ingest:
         ).model_dump_json(),
         cluster=cluster,
     shell:
-        "{PYTHON} -m pipeline ingest {output.receipt} --settings {params.settings:q}"
-        " {params.cluster} --job-logs {LOGS}/ingest/{wildcards.acquisition}.jobs 2>&1 | tee {log}"
+        "python -m pipeline ingest {output.receipt} --settings {params.settings:q}"
+        " {params.cluster} --job-logs {log}.jobs 2>&1 | tee {log}"

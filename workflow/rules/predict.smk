@@ -17,6 +17,6 @@ rule predict:
         settings=campaign.predict_task().model_dump_json(),
         cluster=cluster,
     shell:
-        "{PYTHON} -m pipeline predict {output.receipt} --image {input.image}"
+        "python -m pipeline predict {output.receipt} --image {input.image}"
         " --model {input.model} --settings {params.settings:q}"
-        " {params.cluster} --job-logs {LOGS}/predict/{wildcards.model}/{wildcards.acquisition}.jobs 2>&1 | tee {log}"
+        " {params.cluster} --job-logs {log}.jobs 2>&1 | tee {log}"

@@ -10,5 +10,5 @@ rule report:
     params:
         settings=campaign.report_task().model_dump_json(),
     shell:
-        "{PYTHON} -m pipeline report {output.receipt} --predictions {input.predictions}"
+        "python -m pipeline report {output.receipt} --predictions {input.predictions}"
         " --settings {params.settings:q} 2>&1 | tee {log}"
