@@ -52,7 +52,7 @@ def run(f1: float) -> demo.Run:
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo, quick as a thought: seed n finds an F1 of 0.95 - n / 50."""
-    monkeypatch.setattr(demo, "_run", lambda folder, seed: run(0.95 - seed / 50))
+    monkeypatch.setattr(demo, "_run", lambda _, seed: run(0.95 - seed / 50))
 
 
 def written(path: Path, *options: str) -> dict[str, Any]:
