@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from pipeline import network, receipts, training, volumes, weights
+from pipeline import certificate, network, receipts, training, volumes, weights
 from pipeline.annotations import Annotated, annotated
 from pipeline.config import Finetune, FinetuneTask, Guise
 from pipeline.network import Architecture
@@ -100,7 +100,7 @@ class Train:
                 float(np.mean(state.losses[i : i + tenth]))
                 for i in range(0, len(state.losses), tenth)
             ),
-            certificate=weights.Certificate(**network.certify(trained, exported)),
+            certificate=weights.Certificate(**certificate.certify(trained, exported)),
             recipe=self.recipe,
         )
         weights.save(self.building, exported, card)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import readers, receipts, shards, volumes
+from pipeline import ngff, readers, receipts, shards, volumes
 from pipeline.config import IngestTask
 from pipeline.readers import Source
 from pipeline.tiles import Box, Level, pyramid
@@ -103,14 +103,14 @@ def _attributes(
 ) -> dict[str, Any]:
     windows = _windows(building, levels, source.axes, task.ingest.quantiles)
     name = facts["volume"].removesuffix(".ome.zarr")
-    blocks = volumes.multiscales(
+    blocks = ngff.multiscales(
         name, source.axes, levels, source.voxel_size_um, source.time_step_s, "mean"
     )
     return {
         "ome": {
-            "version": volumes.OME_VERSION,
+            "version": ngff.OME_VERSION,
             "multiscales": [blocks],
-            "omero": volumes.omero(source.channels, windows, source.dtype),
+            "omero": ngff.omero(source.channels, windows, source.dtype),
         },
         "equiscope": {
             "name": name,

@@ -14,13 +14,8 @@ import pandas as pd
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
-from pipeline import receipts
+from pipeline import ngff, receipts
 from pipeline.tiles import Box, Level, placed
-
-OME_VERSION = "0.5"
-KIND = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
-UNIT = {"t": "second", "z": "micrometer", "y": "micrometer", "x": "micrometer"}
-COLOURS = ("FFFFFF", "00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,70 +146,6 @@ def write_shard(
     return {"file": file, "bytes": path.stat().st_size, "sha256": receipts.bytes_digest(path)}
 
 
-def multiscales(
-    name: str,
-    axes: str,
-    levels: Sequence[Level],
-    voxel_size_um: Mapping[str, float],
-    time_step_s: float | None,
-    sampling: Literal["mean", "first"],
-) -> dict[str, Any]:
-    """The `multiscales` block of NGFF 0.5.
-
-    A level made by averaging has its first voxel's centre moved by half the difference of the
-    voxel sizes; one made by taking every n-th voxel has not.
-    """
-    datasets = []
-    step = {"t": time_step_s or 1.0, "c": 1.0, **voxel_size_um}
-    for level in levels:
-        factors = dict(zip(axes, level.factors, strict=True))
-        scale = [step[axis] * factors[axis] for axis in axes]
-        shift = [
-            (factors[axis] - 1) / 2 * step[axis] if sampling == "mean" else 0.0 for axis in axes
-        ]
-        transformations: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-        if level.number:
-            transformations.append({"type": "translation", "translation": shift})
-        datasets.append({"path": str(level.number), "coordinateTransformations": transformations})
-    described = []
-    for axis in axes:
-        entry = {"name": axis, "type": KIND[axis]}
-        if axis in UNIT and (axis != "t" or time_step_s):
-            entry["unit"] = UNIT[axis]
-        described.append(entry)
-    method = "mean of voxels, rounded half up" if sampling == "mean" else "every second voxel"
-    return {
-        "name": name,
-        "axes": described,
-        "datasets": datasets,
-        "type": sampling,
-        "metadata": {"description": method},
-    }
-
-
-def omero(
-    channels: Sequence[str], windows: Sequence[tuple[float, float]], dtype: np.dtype[Any]
-) -> dict[str, Any]:
-    """The `omero` block: names, colours and display windows of the channels."""
-    limits = np.iinfo(dtype) if dtype.kind in "ui" else np.finfo(dtype)
-    return {
-        "channels": [
-            {
-                "label": name,
-                "active": True,
-                "color": COLOURS[i % len(COLOURS)] if len(channels) > 1 else COLOURS[0],
-                "window": {
-                    "min": float(limits.min),
-                    "max": float(limits.max),
-                    "start": low,
-                    "end": high,
-                },
-            }
-            for i, (name, (low, high)) in enumerate(zip(channels, windows, strict=True))
-        ]
-    }
-
-
 def annotate(store: Path, attributes: Mapping[str, Any]) -> None:
     """Replace a store's attributes, in one atomic write."""
     document = receipts.read(store / "zarr.json")
@@ -305,7 +236,7 @@ def list_children(group: Path, key: Literal["labels", "tables"]) -> None:
             for child in group.iterdir()
             if (child / "zarr.json").is_file() and not child.name.startswith(".")
         )
-        inner = {"version": OME_VERSION, key: names}
+        inner = {"version": ngff.OME_VERSION, key: names}
         described = {"ome": inner} if key == "labels" else inner
         if attributes(group) == described:
             return

@@ -8,9 +8,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "pipeline"
 CORE = {
     "tiles", "network", "losses", "shots", "training", "instances", "labelling", "fields",
-    "objects", "metrics", "figures", "simulate",
+    "certificate", "ngff", "objects", "metrics", "figures", "simulate",
 }  # fmt: skip
-EFFECTS = {"volumes", "shards", "readers", "annotations", "weights", "receipts"}
+EFFECTS = {"volumes", "shards", "segment", "readers", "annotations", "weights", "receipts"}
 CLUSTER = {"cluster", "arrays", "submission", "slurm", "processes"}
 STAGES = {"ingest", "finetune", "predict", "report", "doctor"}
 REPORT = {path.stem for path in PACKAGE.glob("report_*.py")}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import network, training
+from pipeline import certificate, network, training
 from pipeline.network import Architecture
 from pipeline.shots import Guise, Shot
 
@@ -61,7 +61,7 @@ def test_the_exported_network_computes_what_was_trained(trained):
 
 def test_the_exported_network_turns_with_the_image(trained):
     image = noise(trained.architecture, 48)
-    assert network.equivariance_error(network.export(trained), image) <= 1e-5
+    assert certificate.equivariance_error(network.export(trained), image) <= 1e-5
 
 
 def test_a_network_without_the_symmetry_is_found_out(trained):
@@ -70,7 +70,7 @@ def test_a_network_without_the_symmetry_is_found_out(trained):
         pytest.skip("the trivial group promises nothing")
     weight = next(exported.parameters())
     weight.data += 0.1 * torch.rand(weight.shape, generator=torch.Generator().manual_seed(0))
-    assert network.equivariance_error(exported, noise(trained.architecture, 48)) > 1e-3
+    assert certificate.equivariance_error(exported, noise(trained.architecture, 48)) > 1e-3
 
 
 def test_the_exported_network_is_plain_torch(trained):
@@ -79,8 +79,8 @@ def test_the_exported_network_is_plain_torch(trained):
 
 
 def test_nothing_beyond_the_receptive_field_reaches_an_output(trained):
-    certificate = network.certify(trained, network.export(trained))
-    assert certificate["beyond_receptive_field"] == 0.0
+    measured = certificate.certify(trained, network.export(trained))
+    assert measured["beyond_receptive_field"] == 0.0
 
 
 def test_the_receptive_field_is_no_larger_than_it_must_be(trained):
