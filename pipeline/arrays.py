@@ -176,10 +176,11 @@ class Array:
     def _check(self, job: str) -> None:
         outcome, traceback = pickle_load(JobPaths(self.folder, job).result_pickle)
         if outcome == "error":
-            end = "\n".join(traceback.strip().splitlines()[-TRACEBACK_LINES:])
+            lines = traceback.strip().splitlines()
+            end = "\n".join(lines[-TRACEBACK_LINES:])
             raise RuntimeError(
-                f"{self.name}: job {job} raised, the others are cancelled. Log: {self.log(job)}\n"
-                f"{end}"
+                f"{self.name}: job {job} raised {lines[-1]}\n"
+                f"The others are cancelled. Log: {self.log(job)}. Its traceback ends so:\n{end}"
             )
 
 

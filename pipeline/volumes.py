@@ -127,14 +127,20 @@ def write_shard(
     """Write one whole shard and read it back. Returns its file, bytes and SHA-256.
 
     A shard that holds nothing but zeros leaves no file: its record says 0 bytes.
-    Raises OSError where what is read back differs: the disk did not keep it.
+    Raises OSError where the disk is full, or what is read back differs: it did not keep it.
     """
     file = shard_file(level, box)
     path = store / file
     # zarr reads a shard before it overwrites it, and fails on a torn one.
     path.unlink(missing_ok=True)
     array = open_level(store, level.number, "r+")
-    array[box.slices] = values
+    try:
+        array[box.slices] = values
+    except OSError as error:
+        raise OSError(
+            f"{path} could not be written: {error.strerror or error}. Make room on that disk, or "
+            "mend it, and run again: what was written stays."
+        ) from error
     if not path.exists():
         if np.any(values):
             raise OSError(f"{path} was not written: is the disk full?")
