@@ -1,13 +1,14 @@
 """The shape of config.yaml: frozen, closed classes. Types and limits live here, values there."""
 
 import importlib.util
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline import faults
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -260,10 +261,10 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Campaign:
     try:
         return Campaign.model_validate(complete := _with_defaults(values))
     except ValidationError as error:
-        raise ValueError(_explain(path, complete, error)) from error
+        raise ValueError(faults.explain(path, complete, error)) from error
 
 
-def locate(path: str, relative_to: Path = Path()) -> Path:
+def locate(path: str) -> Path:
     """Where a path of the configuration is; `package:NAME/FILE` lies in an installed package.
 
     Raises ValueError where nothing is there.
@@ -275,7 +276,7 @@ def locate(path: str, relative_to: Path = Path()) -> Path:
             raise ValueError(f"{path}: the Python package {package!r} is not installed here.")
         found = Path(spec.origin).parent / inside
     else:
-        found = relative_to / Path(path).expanduser()
+        found = Path(path).expanduser()
     if not found.exists():
         raise ValueError(
             f"{path}: there is no such file or folder (looked for {found.absolute()})."
@@ -311,52 +312,3 @@ def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
                 for name, entry in values[plural].items()
             }
     return values
-
-
-def _explain(path: Path, values: dict[str, Any], error: ValidationError) -> str:
-    """One sentence per setting that is wrong."""
-    said: dict[tuple[str | int, ...], list[str]] = {}
-    for fault in error.errors():
-        place = _place(fault["loc"], values)
-        name, found = ".".join(map(str, place)), json.dumps(fault["input"], default=str)
-        match fault["type"]:
-            case "extra_forbidden":
-                sentence = f"{name} is no setting. Correct its name or delete it."
-            case "missing":
-                sentence = f"{name} is missing. Add it, as in the config.yaml that comes along."
-            case "value_error":
-                sentence = str(fault["ctx"]["error"])
-            case _:
-                sentence = f"{name} is {found[:80]}: {fault['msg'][:1].lower()}{fault['msg'][1:]}."
-        said.setdefault(place, []).append(sentence)
-    # An entry that holds a fault is called faulty itself; the fault says it better.
-    leaves = [p for p in said if not p or not any(q[: len(p)] == p for q in said if q != p)]
-    return "\n".join(f"{path}: {_joined(said[place])}" for place in leaves)
-
-
-def _joined(sentences: Sequence[str]) -> str:
-    """Each kind of value that is allowed has refused the value in its own sentence."""
-    first, *others = sentences
-    start = first.partition(": ")[0]
-    return (
-        "; or ".join(
-            [first.rstrip("."), *(s.removeprefix(f"{start}: ").rstrip(".") for s in others)]
-        )
-        + "."
-    )
-
-
-def _place(steps: Sequence[str | int], values: Any) -> tuple[str | int, ...]:
-    """The setting's name, without the names of types that pydantic mixes in."""
-    place: list[str | int] = []
-    for number, step in enumerate(steps):
-        known = (
-            step in values
-            if isinstance(values, dict)
-            else isinstance(step, int) and isinstance(values, list)
-        )
-        if known:
-            values = values[step]
-        if known or (isinstance(values, dict) and number == len(steps) - 1 and step != "[key]"):
-            place.append(step)
-    return tuple(place)

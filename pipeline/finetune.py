@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from pipeline import certificate, network, receipts, training, volumes, weights
+from pipeline import certificate, network, receipts, steerable, training, volumes, weights
 from pipeline.annotations import Annotated, annotated
 from pipeline.config import Finetune, FinetuneTask, Guise
 from pipeline.network import Architecture
@@ -86,7 +86,7 @@ class Train:
 
     def _write(self, plan: Plan, state: training.State, shots: int) -> None:
         trained = state.network.cpu()
-        exported = network.export(trained)
+        exported = steerable.export(trained)
         tenth = max(1, len(state.losses) // 10)
         card = weights.Card(
             architecture=weights.describe(plan.architecture),

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline import losses, shots
-from pipeline.network import Architecture, UNet, steerable
+from pipeline import losses, shots, steerable
+from pipeline.network import Architecture, UNet
 from pipeline.shots import Guise, Shot
 
 
@@ -83,7 +83,7 @@ class State:
 def begin(architecture: Architecture, seed: int, device: str) -> State:
     """A network before its first step; the same for the same seed."""
     torch.manual_seed(seed)
-    network = steerable(architecture).to(device)
+    network = steerable.build(architecture).to(device)
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=1e-4)
     return State(network, optimiser, [])
 

@@ -8,13 +8,13 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "pipeline"
 CORE = {
     "tiles", "network", "losses", "shots", "training", "instances", "labelling", "fields",
-    "certificate", "ngff", "objects", "metrics", "figures", "simulate",
+    "steerable", "certificate", "ngff", "objects", "metrics", "figures", "simulate",
 }  # fmt: skip
 EFFECTS = {"volumes", "shards", "segment", "readers", "annotations", "weights", "receipts"}
 CLUSTER = {"cluster", "arrays", "submission", "slurm", "processes"}
 STAGES = {"ingest", "finetune", "predict", "report", "doctor"}
 REPORT = {path.stem for path in PACKAGE.glob("report_*.py")}
-FOUNDATION = {"config", "__init__"}
+FOUNDATION = {"config", "faults", "__init__"}
 TOP = {"cli", "__main__"}
 
 

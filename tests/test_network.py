@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import certificate, network, training
+from pipeline import certificate, network, steerable, training
 from pipeline.network import Architecture
 from pipeline.shots import Guise, Shot
 
@@ -55,17 +55,17 @@ def noise(architecture, side):
 def test_the_exported_network_computes_what_was_trained(trained):
     image = noise(trained.architecture, 48)
     with torch.no_grad():
-        expected, found = trained(image), network.export(trained)(image)
+        expected, found = trained(image), steerable.export(trained)(image)
     assert torch.allclose(found, expected, atol=1e-5 * float(expected.abs().max()))
 
 
 def test_the_exported_network_turns_with_the_image(trained):
     image = noise(trained.architecture, 48)
-    assert certificate.equivariance_error(network.export(trained), image) <= 1e-5
+    assert certificate.equivariance_error(steerable.export(trained), image) <= 1e-5
 
 
 def test_a_network_without_the_symmetry_is_found_out(trained):
-    exported = network.export(trained)
+    exported = steerable.export(trained)
     if trained.architecture.group == "trivial":
         pytest.skip("the trivial group promises nothing")
     weight = next(exported.parameters())
@@ -74,17 +74,17 @@ def test_a_network_without_the_symmetry_is_found_out(trained):
 
 
 def test_the_exported_network_is_plain_torch(trained):
-    names = {type(layer).__module__ for layer in network.export(trained).modules()}
+    names = {type(layer).__module__ for layer in steerable.export(trained).modules()}
     assert all(name.startswith("torch.nn") or name == "pipeline.network" for name in names)
 
 
 def test_nothing_beyond_the_receptive_field_reaches_an_output(trained):
-    measured = certificate.certify(trained, network.export(trained))
+    measured = certificate.certify(trained, steerable.export(trained))
     assert measured["beyond_receptive_field"] == 0.0
 
 
 def test_the_receptive_field_is_no_larger_than_it_must_be(trained):
-    exported = network.export(trained)
+    exported = steerable.export(trained)
     for parameter in exported.parameters():
         parameter.data.abs_().add_(0.01)
     architecture = trained.architecture
@@ -107,7 +107,7 @@ def test_the_receptive_field_is_no_larger_than_it_must_be(trained):
 
 def test_sides_that_break_the_symmetry_are_refused(trained):
     with pytest.raises(ValueError, match="multiples of the stride"):
-        network.export(trained)(noise(trained.architecture, 49))
+        steerable.export(trained)(noise(trained.architecture, 49))
 
 
 def test_prediction_needs_no_escnn():
