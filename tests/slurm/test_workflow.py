@@ -12,7 +12,7 @@ from pathlib import Path
 import campaigns
 import pytest
 
-FRAMES = 10  # so many that a prediction has a middle to be struck in
+FRAMES = 30  # a prediction must outlast the 5 s that SLURM leaves a cancelled job
 JOBS = "logs/predict/nuclei/wound.log.jobs"
 RECORDS = "results/predict/nuclei/wound.building.units"
 LEAN = [  # several jobs fit on one small node
@@ -101,7 +101,7 @@ def test_what_a_cancelled_job_left_undone_is_submitted_again(on_slurm: Path) -> 
 
 
 def test_a_stage_that_asks_for_a_gpu_runs_where_gpus_are(on_slurm: Path) -> None:
-    learnt = slurm("scontrol", "show", "job", *jobs(on_slurm, "logs/finetune/nuclei.jobs"))
+    learnt = slurm("scontrol", "show", "job", *jobs(on_slurm, "logs/finetune/nuclei.log.jobs"))
     assert "NodeList=g1" in learnt
     assert "Partition=gpu" in learnt
     assert "Partition=cpu" in slurm("scontrol", "show", "job", jobs(on_slurm, JOBS)[0])
