@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-slurm lint types check clean
+.PHONY: demo test test-slurm lint types check bases peers clean
 
 demo: $(READY)          ## set up, then run the main job on real images
 	$(BIN)/snakemake --profile profiles/local
@@ -25,6 +25,17 @@ types: $(READY)
 	$(BIN)/mypy
 
 check: lint types       ## what a commit must pass
+
+bases: $(READY)         ## make the base models anew from simulation, and put them where they are shipped
+	$(BIN)/snakemake --profile profiles/local bases
+	@for made in results/pretrain/*.base; do \
+		shipped=pipeline/base_models/$$(basename $$made .base); \
+		rm -rf $$shipped && mkdir -p pipeline/base_models && cp -r $$made $$shipped && echo $$shipped; \
+	done
+
+peers:                  ## other people's networks, for benchmarks alone, in an environment of their own
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --disable-pip-version-check --requirement benchmarks/peers/requirements.txt
 
 clean:                  ## forget results and logs, keep the environment
 	rm -rf results logs .snakemake

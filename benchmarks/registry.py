@@ -2,6 +2,6 @@
 
 from types import ModuleType
 
-from benchmarks import demo
+from benchmarks import demo, fewshot, inference
 
-BENCHMARKS: dict[str, ModuleType] = {"demo": demo}
+BENCHMARKS: dict[str, ModuleType] = {"demo": demo, "fewshot": fewshot, "inference": inference}

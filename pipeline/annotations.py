@@ -1,30 +1,90 @@
-"""Label images and the regions of an acquisition that they speak of."""
+"""What is annotated of an acquisition: labels, and where they say what is there."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import readers
-from pipeline.config import Annotation
-from pipeline.readers import Source
-from pipeline.tiles import Box, placed
+from pipeline import drawings, label_images, marks, outlines
+from pipeline.drawings import Drawing, Place
+from pipeline.label_images import LabelImage
+from pipeline.sections import Annotation
+from pipeline.tiles import Box
 
 
 @dataclass(frozen=True, slots=True)
 class Annotated:
-    """Labels of some frames of an acquisition, in one spatial box, at full resolution."""
+    """Labels of some frames of an acquisition, in one spatial box, at full resolution.
 
-    source: Source
-    frames: tuple[int, ...]
-    space: Box
+    Attributes
+    ----------
+    where: the setting that names the labels.
+    complete: whether what is not annotated is background; else nobody knows.
+    """
+
+    where: str
+    source: LabelImage | Drawing
+    place: Place
+    complete: bool
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """The frames that are annotated."""
+        return self.place.frames
+
+    @property
+    def space(self) -> Box:
+        """The annotated box of every frame."""
+        return self.place.space
 
     def labels(self, frame: int) -> npt.NDArray[np.integer[Any]]:
-        """The labels of one frame in the box, along the spatial axes."""
-        cut = placed(self.source.axes, self.space, frame, 0)
-        return self.source.read(cut).reshape(self.space.shape)
+        """The labels of one frame in the box, along the spatial axes; 0 is no object.
+
+        Points have discs or balls, boxes the ellipses inscribed in them.
+        """
+        return self.source.labels(self.space, frame)
+
+    def known(self, frame: int) -> npt.NDArray[np.bool_]:
+        """Where in the box, in one frame, the annotation says what is there.
+
+        Everywhere, if outlines or a label image are complete. If they are sparse, on the objects
+        and in a rim of certain background around them, a quarter of a diameter wide. Of points and
+        boxes, where `Drawing.known` says.
+        """
+        if isinstance(self.source, Drawing) and (self.complete or self.source.kind != "outlines"):
+            return self.source.known(self.space, frame, self.complete)
+        if self.complete:
+            return np.ones(self.space.shape, bool)
+        labels = self.labels(frame)
+        if isinstance(self.source, Drawing) and labels.ndim == 3:
+            # An outline says nothing about the planes above and beneath it.
+            rims = np.stack([outlines.rim(plane, self.place.voxel_um[1:]) for plane in labels])
+        else:
+            rims = outlines.rim(labels, self.place.voxel_um)
+        return (labels != 0) | rims
+
+    def as_reference(self) -> Self:
+        """The same, fit to score predictions against.
+
+        Raises ValueError where it does not tell the outline of every object in every frame.
+        """
+        if not self.complete:
+            raise ValueError(
+                f"{self.where}.complete is false, but scores need all objects. Annotate them all, "
+                "or delete the reference."
+            )
+        if isinstance(self.source, Drawing):
+            silent = [frame for frame in self.frames if not self.source.of(frame)]
+            if self.source.kind != "outlines" or "z" in self.place.sides or silent:
+                held = "planar outlines" if self.source.kind == "outlines" else self.source.kind
+                lacks = f", none in frame {silent[0]}" if silent else ""
+                raise ValueError(
+                    f"{self.where}.path: {self.source.path} holds {held}{lacks}, but scores need "
+                    "the outlines of all objects. Give a label image, or delete the reference."
+                )
+        return self
 
 
 def annotated(
@@ -33,26 +93,45 @@ def annotated(
     region: Mapping[str, tuple[int, int]],
     axes: str,
     shape: tuple[int, ...],
+    voxel_size_um: Mapping[str, float] | None = None,
 ) -> Annotated:
     """Open labels of an acquisition with these axes and sides. An empty `region` means all of it.
 
-    Raises ValueError where the labels have another shape than the acquisition, or the region
-    leaves it.
+    `voxel_size_um` is needed by points and by labels that are not complete.
+    Raises ValueError where the labels do not fit the acquisition, or the region leaves it.
     """
-    source = open_labels(f"{where}.labels", annotation)
     sides = {a: n for a, n in zip(axes, shape, strict=True) if a != "c"}
-    held = {a: n for a, n in zip(source.axes, source.shape, strict=True) if a != "c"}
-    if held != sides:
+    place = Place(sides, _spans(where, region, sides), voxel_size_um or {})
+    where = f"{where}.labels"
+    if annotation.path.lower().endswith(marks.SUFFIXES):
+        drawing = drawings.opened(where, annotation, place)
+        return Annotated(where, drawing, place, annotation.complete)
+    image = label_images.opened(where, annotation)
+    _check_sides(where, image.sides, place)
+    return Annotated(where, image, place, annotation.complete)
+
+
+def _check_sides(where: str, held: Mapping[str, int], place: Place) -> None:
+    """An image of one frame, or of one plane, will do where the region has but one."""
+    single = [axis for axis, (start, stop) in place.spans.items() if stop - start == 1]
+    lacking = [axis for axis in "tz" if axis not in held and axis in single]
+    if held != {axis: side for axis, side in place.sides.items() if axis not in lacking}:
         raise ValueError(
-            f"{where}.labels: the label image is {_sides(held)}, the acquisition {_sides(sides)}. "
+            f"{where}: the label image is {_said(held)}, the acquisition {_said(place.sides)}. "
             "Give labels of the whole acquisition, and `axes` where their file does not say them."
         )
+
+
+def _spans(
+    where: str, region: Mapping[str, tuple[int, int]], sides: Mapping[str, int]
+) -> dict[str, tuple[int, int]]:
+    """First voxel or frame of the region, and the first behind it, along each axis."""
     spans = {axis: (0, side) for axis, side in sides.items()}
     for axis, (start, stop) in region.items():
         if axis not in sides:
             raise ValueError(
                 f"{where}.region names the axis {axis}, which the acquisition does not have: "
-                f"it is {_sides(sides)}. Delete it."
+                f"it is {_said(sides)}. Delete it."
             )
         if not 0 <= start < stop <= sides[axis]:
             raise ValueError(
@@ -60,47 +139,8 @@ def annotated(
                 f"goes from 0 to {sides[axis]}. Choose a region inside it."
             )
         spans[axis] = (start, stop)
-    space = [spans[axis] for axis in axes if axis in "zyx"]
-    return Annotated(
-        source=source,
-        frames=tuple(range(*spans.get("t", (0, 1)))),
-        space=Box(tuple(a for a, _ in space), tuple(b for _, b in space)),
-    )
+    return spans
 
 
-def open_labels(where: str, annotation: Annotation) -> Source:
-    """Open a label image; its one channel is the one that the annotation names.
-
-    Raises ValueError where the channel is not clear or voxels are no whole numbers.
-    """
-    path, said = readers.opened(f"{where}.path", annotation.path)
-    file_axes = readers.axes_of(where, annotation.axes, said)
-    sides = dict(zip(file_axes, said.shape, strict=True))
-    if said.dtype.kind not in "ui":
-        raise ValueError(f"{where}: {path} holds {said.dtype}, not whole numbers: no labels.")
-    takes: tuple[int, ...] = (0,)
-    if annotation.channel != "only":
-        named = (annotation.channel,)
-        _, takes = readers.channels_of(where, named, said.channels, sides.get("c", 1))
-    elif sides.get("c", 1) > 1:
-        raise ValueError(
-            f"{where}: {path} has {sides['c']} channels ({', '.join(said.channels)}). Say which "
-            "one holds the labels: add the line `channel: NAME`."
-        )
-    sides["c"] = 1
-    axes = readers.kept_axes(sides)
-    return Source(
-        path=path,
-        axes=axes,
-        shape=tuple(sides[axis] for axis in axes),
-        dtype=said.dtype,
-        channels=("labels",),
-        takes=takes,
-        voxel_size_um={},
-        time_step_s=None,
-        file_axes=file_axes,
-    )
-
-
-def _sides(sides: Mapping[str, int]) -> str:
+def _said(sides: Mapping[str, int]) -> str:
     return " x ".join(f"{axis} {side}" for axis, side in sides.items())

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from pipeline import __version__, cluster, config
-from pipeline.config import Campaign, Section
+from pipeline.config import Campaign
+from pipeline.sections import Section
 
 Call = Callable[[argparse.Namespace], None]
 TaskKind = TypeVar("TaskKind", bound=Section)
@@ -96,6 +97,11 @@ def _parser() -> argparse.ArgumentParser:
     ingest = command("ingest", _ingest, "raw file -> OME-Zarr volume")
     _add_stage(ingest)
     _add_jobs(ingest)
+
+    pretrain = command("pretrain", _pretrain, "simulated fields -> base model")
+    _add_stage(pretrain)
+    pretrain.add_argument("--parent", type=Path, help="pretrain receipt of the base to start from")
+    _add_jobs(pretrain)
 
     finetune = command("finetune", _finetune, "annotated examples -> model")
     _add_stage(finetune)
@@ -195,6 +201,14 @@ def _ingest(options: argparse.Namespace) -> None:
     name = options.receipt.stem
     task = _task(options, config.IngestTask, lambda campaign: campaign.ingest_task(name))
     ingest.ingest(options.receipt, task, _run(options))
+
+
+def _pretrain(options: argparse.Namespace) -> None:
+    from pipeline import pretrain
+
+    name = options.receipt.stem
+    task = _task(options, config.PretrainTask, lambda campaign: campaign.pretrain_task(name))
+    pretrain.pretrain(options.receipt, options.parent, task, _run(options))
 
 
 def _finetune(options: argparse.Namespace) -> None:

@@ -1,155 +1,31 @@
-"""The shape of config.yaml: frozen, closed classes. Types and limits live here, values there."""
+"""A campaign: config.yaml as one frozen value, and the parts of it that each task depends on."""
 
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from pipeline import faults
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-Amount = Annotated[float, Field(ge=0)]
-Value = TypeVar("Value")
-FROM_FILE = "from file"
-"""What a setting says that leaves the answer to the file's own metadata."""
-
-
-class Section(BaseModel):
-    """Unknown keys are errors; nothing changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Planar(Section, Generic[Value]):
-    """One value for planar volumes (`yx`) and one for volumes with depth (`zyx`)."""
-
-    yx: Value
-    zyx: Value
-
-    def of(self, axes: str) -> Value:
-        """The value for these spatial axes."""
-        return self.zyx if "z" in axes else self.yx
-
-
-class Sides(Planar[tuple[int, ...]]):
-    """Box sides in voxels, `y, x` and `z, y, x`."""
-
-    yx: tuple[Count, Count]
-    zyx: tuple[Count, Count, Count]
-
-
-class VoxelSize(Section):
-    """Distance between neighbouring voxels, in um. `z` may be left out in planar images."""
-
-    z: Positive | None = None
-    y: Positive
-    x: Positive
-
-
-class Acquisition(Section):
-    """One raw data set: where it is and what its file does not say."""
-
-    path: str
-    axes: Literal["from file"] | Annotated[str, Field(pattern=r"^[tczyx]+$")]
-    channels: Literal["from file"] | tuple[str, ...]
-    voxel_size_um: Literal["from file"] | VoxelSize
-    time_step_s: Literal["from file"] | Positive
-
-
-class Annotation(Section):
-    """A label image: 0 is background, every other number one object."""
-
-    path: str
-    axes: Literal["from file"] | Annotated[str, Field(pattern=r"^[tczyx]+$")]
-    channel: Literal["only"] | str
-
-
-class Shot(Section):
-    """One annotated example. `region` gives `[start, stop]` in voxels or frames per axis."""
-
-    acquisition: Name
-    labels: Annotation
-    region: dict[Annotated[str, Field(pattern="^[tzyx]$")], tuple[int, int]]
-
-
-class Reference(Section):
-    """Labels to score predictions against. `origin` says who or what made them."""
-
-    acquisition: Name
-    labels: Annotation
-    origin: str
-
-
-class Model(Section):
-    """What one model learns from, and the acquisitions it is used on."""
-
-    channel: str
-    shots: tuple[Shot, ...] = Field(min_length=1)
-    acquisitions: tuple[Name, ...] = Field(min_length=1)
-    references: tuple[Reference, ...]
-
-
-class Ingest(Section):
-    """How a volume is laid out on disk."""
-
-    chunk_voxels: Sides
-    shard_voxels: Sides
-    smallest_level_voxels: Count
-    quantiles: tuple[Fraction, Fraction]
-
-
-class Guise(Section):
-    """How far training crops differ from the shots."""
-
-    scale: Amount
-    contrast: Amount
-    background: Amount
-    noise: Amount
-
-
-class Steps(Planar[int]):
-    """Counts for planar volumes and for volumes with depth."""
-
-    yx: Count
-    zyx: Count
-
-
-class Finetune(Section):
-    """The network and how it learns."""
-
-    group: Literal["auto", "trivial", "c4", "d4", "c8", "d8"]
-    fields: Steps
-    levels: Annotated[int, Field(ge=1, le=5)]
-    object_voxels: Positive
-    crop_voxels: Sides
-    crops: Steps
-    steps: Steps
-    learning_rate: Positive
-    guise: Guise
-    seed: Annotated[int, Field(ge=0)]
-    threads: Count
-    checkpoint_steps: Count
-
-
-class Predict(Section):
-    """How objects are made from the network's output."""
-
-    foreground: Fraction
-    smallest_object: Fraction
-    tile_voxels: Sides
-
-
-class Report(Section):
-    """What the report shows."""
-
-    pictures: Count
-    overlap: Fraction
+from pipeline.sections import (
+    Acquisition,
+    Base,
+    Finetune,
+    Ingest,
+    Model,
+    Name,
+    Network,
+    Optics,
+    Positive,
+    Predict,
+    Pretrain,
+    Reference,
+    Report,
+    Section,
+    Shot,
+)
 
 
 class Campaign(Section):
@@ -160,6 +36,8 @@ class Campaign(Section):
     acquisitions: dict[Name, Acquisition] = Field(min_length=1)
     models: dict[Name, Model] = Field(min_length=1)
     ingest: Ingest
+    network: Network
+    pretrain: Pretrain
     finetune: Finetune
     predict: Predict
     report: Report
@@ -201,7 +79,26 @@ class Campaign(Section):
     def finetune_task(self, model: str) -> "FinetuneTask":
         """Everything that fine-tuning this model depends on, besides its volumes."""
         chosen = self.models[model]
-        return FinetuneTask(channel=chosen.channel, shots=chosen.shots, finetune=self.finetune)
+        return FinetuneTask(
+            channel=chosen.channel,
+            optics=chosen.optics,
+            base=chosen.base,
+            diameter_um=chosen.diameter_um,
+            shots=chosen.shots,
+            network=self.network,
+            finetune=self.finetune,
+        )
+
+    def pretrain_task(self, base: str) -> "PretrainTask":
+        """Everything that making this base model depends on, besides its parent."""
+        settings = self.pretrain
+        return PretrainTask(
+            base=settings.bases[base],
+            network=self.network,
+            seed=settings.seed,
+            threads=settings.threads,
+            checkpoint_steps=settings.checkpoint_steps,
+        )
 
     def predict_task(self) -> "PredictTask":
         """Everything that predicting depends on, besides its volume and model."""
@@ -224,8 +121,22 @@ class FinetuneTask(Section):
     """Settings of one fine-tuning."""
 
     channel: str
+    optics: Literal["unknown"] | Optics
+    base: str
+    diameter_um: Literal["from shots"] | Positive
     shots: tuple[Shot, ...]
+    network: Network
     finetune: Finetune
+
+
+class PretrainTask(Section):
+    """Settings of one pretraining."""
+
+    base: Base
+    network: Network
+    seed: int
+    threads: int
+    checkpoint_steps: int
 
 
 class PredictTask(Section):
@@ -293,6 +204,11 @@ def _merged(base: Any, over: Any) -> Any:
 def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
     """Merge `every_acquisition`, `every_model`, `every_labels` beneath what they stand for."""
     values = dict(values)
+    every_base = values.pop("every_base", {})
+    pretrain = values.get("pretrain")
+    if isinstance(pretrain, dict) and isinstance(pretrain.get("bases"), dict):
+        bases = {name: _merged(every_base, base) for name, base in pretrain["bases"].items()}
+        values["pretrain"] = pretrain | {"bases": bases}
     every = {kind: values.pop(f"every_{kind}", {}) for kind in ("acquisition", "model", "labels")}
 
     def completed(entry: Any) -> Any:

@@ -4,9 +4,10 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from pipeline import annotations, readers
-from pipeline.config import Annotation, Campaign, Model
+from pipeline import annotations, bases, readers
+from pipeline.config import Campaign
 from pipeline.readers import Source
+from pipeline.sections import Annotation, Model
 
 log = logging.getLogger("equiscope.doctor")
 Found = TypeVar("Found")
@@ -41,13 +42,32 @@ def examine(campaign: Campaign) -> list[str]:
             )
     for name, model in campaign.models.items():
         for where, annotation, region, source in _annotations(name, model, sources):
-            attempt(
-                lambda w=where, a=annotation, r=region, s=source: annotations.annotated(  # type: ignore[misc]
-                    w, a, r, s.axes, s.shape
-                )
-            )
+            attempt(lambda w=where, a=annotation, r=region, s=source: _opened(w, a, r, s))  # type: ignore[misc]
         faults += _channel_faults(name, model, sources)
+        attempt(lambda n=name, m=model: _start(n, m))  # type: ignore[misc]
     return faults
+
+
+def _opened(
+    where: str, annotation: Annotation, region: dict[str, tuple[int, int]], source: Source
+) -> None:
+    """Open an annotation, and what is to be scored against as what that takes."""
+    known = annotations.annotated(
+        where, annotation, region, source.axes, source.shape, source.voxel_size_um
+    )
+    if ".references." in where:
+        known.as_reference()
+
+
+def _start(name: str, model: Model) -> None:
+    """Refuse a base that is not there, and a model that nothing says what to look for."""
+    if model.base not in ("auto", "none"):
+        bases.folder(model.base)
+    if not model.shots and (model.base in ("auto", "none") or model.diameter_um == "from shots"):
+        raise ValueError(
+            f"models.{name} has no shots: add one, or name its base ({', '.join(bases.names())}) "
+            "and give diameter_um, the diameter of its objects."
+        )
 
 
 def _annotations(

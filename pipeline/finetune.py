@@ -1,109 +1,34 @@
-"""Finetune: 1 to 5 annotated examples become a model bundle with a measured certificate."""
+"""Finetune: 1 to 5 annotated examples and a base become a model bundle, if that is any better."""
 
 import logging
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from tqdm import tqdm
+from torch import Tensor
 
-from pipeline import certificate, network, receipts, steerable, training, volumes, weights
-from pipeline.annotations import Annotated, annotated
-from pipeline.config import Finetune, FinetuneTask, Guise
-from pipeline.network import Architecture
-from pipeline.shots import Guise as CropGuise
-from pipeline.shots import Shot, diameter
-from pipeline.tiles import Box
-from pipeline.volumes import Volume
+from pipeline import (
+    bases,
+    certificate,
+    gate,
+    instances,
+    lessons,
+    members,
+    network,
+    receipts,
+    steerable,
+    training,
+    volumes,
+    weights,
+)
+from pipeline.annotations import annotated
+from pipeline.config import FinetuneTask
+from pipeline.lessons import Pair, Plan
+from pipeline.members import Train
+from pipeline.optics import Optics
 
 log = logging.getLogger("equiscope.finetune")
-CHECKPOINT = "checkpoint.pt"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the shots say about the network: where it works, and on objects of what size."""
-
-    architecture: Architecture
-    diameter_um: float
-    voxel_size_um: tuple[float, ...]
-    objects: int
-
-
-@dataclass(frozen=True, slots=True)
-class Train:
-    """Trains one model into `building`. Pickles to a job; its one unit is the whole training."""
-
-    building: Path
-    recipe: str
-    examples: tuple[tuple[Volume, Annotated], ...]
-    channel: str
-    settings: Finetune
-
-    def missing(self) -> list[str]:
-        """The training, unless its bundle is whole."""
-        done = (self.building / weights.CARD).is_file()
-        return [] if done else ["training"]
-
-    def __call__(self, share: Sequence[str]) -> None:
-        """Train, from the last checkpoint on if there is one, and write the bundle."""
-        torch.set_num_threads(self.settings.threads)
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        plan = _plan(self.examples, self.settings)
-        shots = [
-            shot
-            for volume, known in self.examples
-            for shot in _shots(volume, known, volume.channel(self.channel), plan)
-        ]
-        schedule = _schedule(plan, self.settings)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        state = training.begin(plan.architecture, self.settings.seed, device)
-        checkpoint = self.building / CHECKPOINT
-        if checkpoint.is_file():
-            state.restore(torch.load(checkpoint, map_location=device, weights_only=True))
-            log.info("going on from step %d", state.step)
-        log.info(
-            "%d objects of %.2f um, %s, on %s",
-            plan.objects,
-            plan.diameter_um,
-            plan.architecture,
-            device,
-        )
-        with tqdm(total=schedule.steps, initial=state.step, unit="step", mininterval=5) as progress:
-
-            def after_step(now: training.State) -> None:
-                progress.set_postfix(loss=f"{now.losses[-1]:.3f}", refresh=False)
-                progress.update()
-                if now.step % self.settings.checkpoint_steps == 0:
-                    _save_checkpoint(checkpoint, now)
-
-            training.train(state, shots, schedule, after_step)
-        self._write(plan, state, len(shots))
-
-    def _write(self, plan: Plan, state: training.State, shots: int) -> None:
-        trained = state.network.cpu()
-        exported = steerable.export(trained)
-        tenth = max(1, len(state.losses) // 10)
-        card = weights.Card(
-            architecture=weights.describe(plan.architecture),
-            diameter_um=plan.diameter_um,
-            voxel_size_um=plan.voxel_size_um,
-            channel=self.channel,
-            receptive_field=network.receptive_field(plan.architecture),
-            shots=shots,
-            objects=plan.objects,
-            loss=tuple(
-                float(np.mean(state.losses[i : i + tenth]))
-                for i in range(0, len(state.losses), tenth)
-            ),
-            certificate=weights.Certificate(**certificate.certify(trained, exported)),
-            recipe=self.recipe,
-        )
-        weights.save(self.building, exported, card)
 
 
 def finetune(
@@ -112,30 +37,41 @@ def finetune(
     task: FinetuneTask,
     run: Callable[[Train], None],
 ) -> None:
-    """Train the model beside its receipt, then write the receipt.
+    """Train the members beside the receipt, let the gate decide, then write the receipt.
 
-    `images` gives the receipts of the acquisitions' volumes; `run` completes the training,
+    `images` gives the receipts of the acquisitions' volumes; `run` completes the trainings,
     wherever that is.
-    Raises ValueError where a shot does not fit its volume.
+    Raises ValueError where a shot does not fit its volume, or there is nothing to learn from.
     """
     # plan
-    examples = []
-    for number, shot in enumerate(task.shots):
-        volume = volumes.open_volume(receipts.result(images[shot.acquisition], "volume"))
-        where = f"models.{receipt.stem}.shots.{number}"
-        region: dict[str, tuple[int, int]] = dict(shot.region)
-        known = annotated(where, shot.labels, region, volume.axes, volume.levels[0].shape)
-        volume.channel(task.channel)
-        examples.append((volume, known))
-    inputs = {name: receipts.identity(path) for name, path in images.items()}
+    name = receipt.stem
+    shown = {
+        key: volumes.open_volume(receipts.result(path, "volume")) for key, path in images.items()
+    }
+    pairs = _pairs(name, task, shown)
+    diameter = None if task.diameter_um == "from shots" else task.diameter_um
+    volume = pairs[0][0] if pairs else next(iter(shown.values()))
+    plan = lessons.plan(volume, pairs, diameter, task.network)
+    candidates = bases.fitting(task.base, plan.architecture, task.network.object_voxels)
+    wanted = _members(name, task, candidates)
+    inputs = {key: receipts.identity(path) for key, path in images.items()}
     inputs |= {
         shot.labels.path: receipts.file_fingerprint(known.source.path)
-        for shot, (_, known) in zip(task.shots, examples, strict=True)
+        for shot, (_, known) in zip(task.shots, pairs, strict=True)
     }
+    inputs |= {f"base {base}": bases.digest(base) for base in candidates}
     recipe = receipts.recipe("finetune", task.model_dump(mode="json"), inputs)
     target = receipt.with_suffix(".model")
     building = target.with_name(f"{target.name}.building")
-    log.info("%d shots, %d steps", len(examples), task.finetune.steps.of(examples[0][0].axes))
+    log.info(
+        "%d shots, %d objects of %.3g um; works on voxels of %s um; bases: %s; trains %s",
+        len(pairs),
+        plan.objects,
+        plan.diameter_um,
+        " x ".join(f"{size:.3g}" for size in plan.voxel_size_um),
+        ", ".join(candidates) or "none",
+        ", ".join(wanted) or "nothing",
+    )
 
     # act
     if not _is_bundle_of(target, recipe["hash"]):
@@ -144,98 +80,145 @@ def finetune(
             receipts.write(
                 building / "recipe.json", {"recipe": recipe["hash"], "made_from": recipe}
             )
-        run(Train(building, recipe["hash"], tuple(examples), task.channel, task.finetune))
-        (building / CHECKPOINT).unlink(missing_ok=True)
+        trained = Train(
+            building,
+            tuple(pairs),
+            task.channel,
+            plan,
+            tuple(candidates),
+            wanted,
+            task.finetune,
+            None if task.optics == "unknown" else Optics(**task.optics.model_dump()),
+        )
+        run(trained)
+        _assemble(building, plan, task, candidates, recipe["hash"], len(pairs))
+        for member in wanted:
+            shutil.rmtree(building / member, ignore_errors=True)
         volumes.publish(building, target)
 
     # receipt
-    digest = receipts.bytes_digest(target / weights.WEIGHTS)
-    facts = {"model": target.name, "weights": digest, "objects": weights.read_card(target).objects}
+    card = weights.read_card(target)
+    log.info("%s", card.gate.reason)
+    facts = {
+        "model": target.name,
+        "weights": receipts.bytes_digest(target / weights.WEIGHTS),
+        "objects": card.objects,
+        "origin": card.origin,
+        "gate": card.gate.model_dump(mode="json"),
+    }
     receipts.write(receipt, {"recipe": recipe, "facts": facts})
+
+
+def _pairs(name: str, task: FinetuneTask, shown: Mapping[str, volumes.Volume]) -> list[Pair]:
+    """Each shot's volume, and what is annotated of it."""
+    pairs = []
+    for number, shot in enumerate(task.shots):
+        volume = shown[shot.acquisition]
+        known = annotated(
+            f"models.{name}.shots.{number}",
+            shot.labels,
+            dict(shot.region),
+            volume.axes,
+            volume.levels[0].shape,
+            volume.voxel_size_um,
+        )
+        volume.channel(task.channel)
+        pairs.append((volume, known))
+    return pairs
+
+
+def _members(name: str, task: FinetuneTask, candidates: Sequence[str]) -> tuple[str, ...]:
+    """The trainings that are needed.
+
+    Raises ValueError where nothing says what to look for.
+    """
+    if task.shots:
+        return ("whole", *task.finetune.gate.members)
+    if len(candidates) != 1:
+        raise ValueError(
+            f"models.{name} has no shots, and its base is {task.base!r}: name one base "
+            f"({', '.join(bases.names())}), or add a shot."
+        )
+    return ()
 
 
 def _is_bundle_of(target: Path, recipe: str) -> bool:
     return (target / weights.CARD).is_file() and weights.read_card(target).recipe == recipe
 
 
-def _plan(examples: Sequence[tuple[Volume, Annotated]], settings: Finetune) -> Plan:
-    """Measure the objects, choose the level to work at and the network."""
-    sizes, objects = [], 0
-    for volume, known in examples:
-        for frame in known.frames:
-            labels = known.labels(frame)
-            if labels.any():
-                sizes.append(diameter(labels, volume.voxel_um(volume.levels[0])))
-                objects += len(np.unique(labels[labels != 0]))
-    if not sizes:
-        raise ValueError("the shots hold no object: annotate at least one.")
-    typical = float(np.median(sizes))
-    volume = examples[0][0]
-    level = min(
-        volume.levels,
-        key=lambda level: abs(
-            np.log(typical / min(volume.voxel_um(level)) / settings.object_voxels)
+def _assemble(
+    building: Path,
+    plan: Plan,
+    task: FinetuneTask,
+    candidates: Sequence[str],
+    recipe: str,
+    shots: int,
+) -> None:
+    """Let the gate decide, and write the bundle of the network that it lets through."""
+    results = {
+        member: members.result(building / member)
+        for member in ("whole", *task.finetune.gate.members)
+        if (building / member).is_dir()
+    }
+    whole = results.get("whole")
+    base = whole.base if whole else candidates[0]
+    decided = _decide(results, base, task.finetune.gate.margin)
+    promoted = whole is not None and decided.promoted
+    learned: dict[str, Tensor] = (
+        members.learned(building / "whole") if promoted else bases.learned(str(base))
+    )
+    trained = training.begin(plan.architecture, 0, "cpu").network
+    steerable.restore(trained, learned)
+    exported = steerable.export(trained.eval())
+    geometry = instances.geometry(
+        plan.diameter_voxels, task.finetune.gate.smallest_object, plan.unit_voxels
+    )
+    loss = whole.loss if whole else ()
+    tenth = max(1, len(loss) // 10)
+    card = weights.Card(
+        architecture=weights.describe(plan.architecture),
+        diameter_um=plan.diameter_um,
+        voxel_size_um=plan.voxel_size_um,
+        unit_voxels=plan.unit_voxels,
+        channel=task.channel,
+        optics=None if task.optics == "unknown" else task.optics.model_dump(),
+        receptive_field=network.receptive_field(plan.architecture),
+        reach=geometry.reach,
+        base=base,
+        origin="base" if not promoted else "fine-tuned" if base else "from nothing",
+        gate=decided,
+        shots=shots,
+        objects=plan.objects,
+        loss=tuple(float(np.mean(loss[i : i + tenth])) for i in range(0, len(loss), tenth)),
+        certificate=weights.Certificate(**certificate.certify(trained, exported)),
+        recipe=recipe,
+    )
+    weights.save(building, exported, card)
+
+
+def _decide(results: Mapping[str, members.Result], base: str | None, margin: float) -> weights.Gate:
+    """What the gate says, with the scores that it decided from."""
+    if "whole" not in results:
+        return weights.Gate(promoted=False, reason=f"There are no shots: the base {base} as it is.")
+    asked = results.get("held_out")
+    if asked is None or asked.score is None:
+        return weights.Gate(
+            promoted=True, reason="Nothing was held out to ask: the fine-tuned network is unproven."
+        )
+    control, half = results.get("control"), results.get("half")
+    verdict = gate.judge(asked.score, asked.base_score, control.score if control else None, margin)
+    return weights.Gate(
+        promoted=verdict.promoted,
+        reason=verdict.reason,
+        objects_held_out=asked.held_out,
+        base=asked.base_score,
+        tuned=asked.score,
+        control=control.score if control else None,
+        learning_curve=gate.curve(
+            [
+                (0, asked.base_score),
+                (half.objects, half.score) if half else None,
+                (asked.objects, asked.score),
+            ]
         ),
     )
-    voxel = volume.voxel_um(level)
-    # Levels halve the axes whose voxels are not yet much coarser than the finest.
-    pooling, now = [], list(voxel)
-    for _ in range(settings.levels):
-        factors = tuple(2 if size < 2 * min(now) else 1 for size in now)
-        pooling.append(factors)
-        now = [size * factor for size, factor in zip(now, factors, strict=True)]
-    group = "d4" if settings.group == "auto" else settings.group
-    architecture = Architecture(
-        axes=volume.space,
-        group=group,
-        channels=1,
-        fields=settings.fields.of(volume.space),
-        pooling=tuple(pooling),
-    )
-    return Plan(architecture, typical, voxel, objects)
-
-
-def _shots(volume: Volume, known: Annotated, channel: int, plan: Plan) -> list[Shot]:
-    """One shot per annotated frame, with as much image around it as a crop may need."""
-    level = volumes.level_at(volume, plan.voxel_size_um)
-    factors = volume.spatial(level.factors)
-    sides = volume.spatial(level.shape)
-    inside = known.space.coarsened(factors).clipped(sides)
-    around = inside.grown(network.receptive_field(plan.architecture)).clipped(sides)
-    shots = []
-    for frame in known.frames:
-        labels = np.zeros(around.shape, np.int64)
-        middle = tuple(slice(factor // 2, None, factor) for factor in factors)
-        cut = known.labels(frame)[middle]
-        place = Box(
-            inside.start, tuple(a + n for a, n in zip(inside.start, cut.shape, strict=True))
-        )
-        labels[place.within(around)] = cut
-        certain = np.zeros(around.shape, bool)
-        certain[place.within(around)] = True
-        image = volume.normalised(level.number, around, frame, channel)
-        shots.append(Shot.of(image[None], labels, certain))
-    return shots
-
-
-def _schedule(plan: Plan, settings: Finetune) -> training.Schedule:
-    axes = plan.architecture.axes
-    guise: Guise = settings.guise
-    return training.Schedule(
-        steps=settings.steps.of(axes),
-        crop=settings.crop_voxels.of(axes),
-        crops=settings.crops.of(axes),
-        learning_rate=settings.learning_rate,
-        guise=CropGuise(guise.scale, guise.contrast, guise.background, guise.noise),
-        seed=settings.seed,
-        diameter=tuple(plan.diameter_um / size for size in plan.voxel_size_um),
-    )
-
-
-def _save_checkpoint(path: Path, state: training.State) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as stream:
-        torch.save(state.dump(), stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)

@@ -23,7 +23,7 @@ class Geometry:
 
     Attributes
     ----------
-    diameter: of a typical object.
+    unit: what a displacement of 1 in the network's output stands for.
     reach: a vote that goes further is void; no object is wider than twice this.
     blur: half-width of the box that votes are gathered in.
     apart: two centres are at least this far from each other along one axis.
@@ -31,7 +31,7 @@ class Geometry:
     votes: a centre has at least so many votes in its box.
     """
 
-    diameter: tuple[float, ...]
+    unit: tuple[float, ...]
     reach: tuple[int, ...]
     blur: tuple[int, ...]
     apart: tuple[int, ...]
@@ -45,7 +45,7 @@ class Geometry:
         return tuple(sum(part) for part in zip(*parts, strict=True))
 
 
-def geometry(diameter: tuple[float, ...], smallest: float) -> Geometry:
+def geometry(diameter: tuple[float, ...], smallest: float, unit: tuple[float, ...]) -> Geometry:
     """Distances for objects of this typical diameter (voxels per axis).
 
     `smallest` is the fraction of a typical object's voxels that must agree on one centre.
@@ -56,7 +56,7 @@ def geometry(diameter: tuple[float, ...], smallest: float) -> Geometry:
 
     ellipsoid = {2: np.pi / 4, 3: np.pi / 6}[len(diameter)]
     return Geometry(
-        diameter=diameter,
+        unit=unit,
         reach=fraction(1.25, 2),
         blur=fraction(0.1, 1),
         apart=fraction(0.3, 1),

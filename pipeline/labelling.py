@@ -41,7 +41,7 @@ def label(
     full resolution: equal whatever box it was found from.
     """
     threshold = math.log(foreground / (1 - foreground))
-    unit = np.reshape(geometry.diameter, (-1,) + (1,) * len(full_shape)).astype(np.float32)
+    unit = np.reshape(geometry.unit, (-1,) + (1,) * len(full_shape)).astype(np.float32)
     displacement = output[1:] * unit
     solid = output[0] > threshold
     is_centre = centres(solid, displacement, geometry)

@@ -5,10 +5,12 @@ levels are joined by 2-wide max pooling and nearest upsampling, the only pair th
 lattice symmetry exact when sides are multiples of the stride.
 
 Channels that come out, in this order: the foreground's logit, then the displacement from each
-voxel to its object's centre, one channel per axis (`z, y, x` or `y, x`), in object diameters.
+voxel to its object's centre, one channel per axis (`z, y, x` or `y, x`), in a unit that the
+model's card gives.
 """
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +51,17 @@ class Architecture:
     def outputs(self) -> int:
         """Channels that come out: the foreground and one displacement per axis."""
         return 1 + len(self.axes)
+
+
+def compressed(image: Tensor) -> Tensor:
+    """The normalised image as the network sees it: 0 and 1 stay, what is dim gains contrast.
+
+    The square root makes shot noise as strong in what is bright as in what is dim (F. J. Anscombe,
+    Biometrika 35, 246, 1948); a small dark level keeps it from blowing up the camera's own.
+    """
+    dark = 0.01
+    lifted = torch.sqrt(image.clamp(min=-dark) + dark)
+    return (lifted - math.sqrt(dark)) / (math.sqrt(1 + dark) - math.sqrt(dark))
 
 
 def receptive_field(architecture: Architecture) -> tuple[int, ...]:
@@ -109,7 +122,7 @@ class UNet(nn.Module):
         stride = self.architecture.stride
         if any(side % step for side, step in zip(sides, stride, strict=True)):
             raise ValueError(f"image sides {sides} must be multiples of the stride {stride}.")
-        return self.head(self._level(image, 0))
+        return self.head(self._level(compressed(image), 0))
 
     def _level(self, features: Tensor, level: int) -> Tensor:
         features = self.down[level](features)
@@ -123,14 +136,59 @@ class UNet(nn.Module):
         return self.up[level](torch.cat([features, below], dim=1))
 
 
-GROUPS: dict[str, tuple[int, bool]] = {
-    "trivial": (1, False),
-    "c4": (4, False),
-    "d4": (4, True),
-    "c8": (8, False),
-    "d8": (8, True),
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Symmetries of the network; in 3-D they act about the optical axis.
+
+    Attributes
+    ----------
+    rotations: how many in the plane; a square lattice keeps those by quarter turns exactly.
+    mirrors: whether mirrors of the plane belong to it.
+    horizontal: whether the mirror of z belongs to it.
+    """
+
+    rotations: int
+    mirrors: bool
+    horizontal: bool = False
+
+    @property
+    def planar_order(self) -> int:
+        """Elements that leave z alone."""
+        return self.rotations * (2 if self.mirrors else 1)
+
+    @property
+    def order(self) -> int:
+        """Elements in all, which is also the number of channels of a regular field."""
+        return self.planar_order * (2 if self.horizontal else 1)
+
+
+GROUPS = {
+    "trivial": Group(1, mirrors=False),
+    "c4": Group(4, mirrors=False),
+    "d4": Group(4, mirrors=True),
+    "c8": Group(8, mirrors=False),
+    "d8": Group(8, mirrors=True),
+    "c4h": Group(4, mirrors=False, horizontal=True),
+    "d4h": Group(4, mirrors=True, horizontal=True),
 }
-"""Rotations in the plane and whether mirrors belong to the group. In 3-D they act about z."""
+"""Groups by name. Those that end in h mirror z as well and are for 3-D networks alone."""
+
+
+def design(
+    axes: str, voxel_size_um: tuple[float, ...], group: str, width: int, levels: int
+) -> Architecture:
+    """The network for voxels of this shape; `width` feature channels at full resolution.
+
+    Levels halve the axes whose voxels are not yet much coarser than the finest.
+    """
+    pooling, now = [], list(voxel_size_um)
+    for _ in range(levels):
+        factors = tuple(2 if size < 2 * min(now) else 1 for size in now)
+        pooling.append(factors)
+        now = [size * factor for size, factor in zip(now, factors, strict=True)]
+    group = "d4" if group == "auto" else group
+    fields = max(1, width // GROUPS[group].order)
+    return Architecture(axes, group, 1, fields, tuple(pooling))
 
 
 def layer(weight: Tensor, bias: Tensor, *after: nn.Module) -> nn.Sequential:
@@ -144,8 +202,7 @@ def layer(weight: Tensor, bias: Tensor, *after: nn.Module) -> nn.Sequential:
 
 def plain(architecture: Architecture) -> UNet:
     """The network that predicts: the same topology from plain layers, weights to be loaded."""
-    rotations, mirrors = GROUPS[architecture.group]
-    order = rotations * (2 if mirrors else 1)
+    order = GROUPS[architecture.group].order
     spatial = len(architecture.axes)
 
     def block(into: int | None, fields: int) -> nn.Module:

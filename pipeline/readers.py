@@ -12,7 +12,8 @@ import numpy.typing as npt
 import tifffile
 import zarr
 
-from pipeline.config import FROM_FILE, Acquisition, VoxelSize, locate
+from pipeline.config import locate
+from pipeline.sections import FROM_FILE, Acquisition, VoxelSize
 from pipeline.tiles import Box
 
 CANONICAL = "tczyx"

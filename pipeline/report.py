@@ -11,6 +11,7 @@ import jinja2
 from pipeline import (
     __version__,
     annotations,
+    gate,
     receipts,
     report_doubts,
     report_pictures,
@@ -19,8 +20,9 @@ from pipeline import (
     weights,
 )
 from pipeline.annotations import Annotated
-from pipeline.config import ReportTask, Shot
+from pipeline.config import ReportTask
 from pipeline.report_prediction import Picture, Prediction
+from pipeline.sections import Shot
 
 log = logging.getLogger("equiscope.report")
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -120,6 +122,7 @@ def _references(p: Prediction, task: ReportTask) -> list[tuple[dict[str, str], A
                 {},
                 p.volume.axes,
                 p.volume.levels[0].shape,
+                p.volume.voxel_size_um,
             ),
         )
         for number, reference in enumerate(task.references[p.model])
@@ -236,5 +239,6 @@ def _page(task: ReportTask, shown: Sequence[Mapping[str, Any]]) -> str:
         strict=report_scores.STRICT,
         enough=report_scores.ENOUGH_F1,
         version=__version__,
+        advice=gate.advice,
         shown=shown,
     )

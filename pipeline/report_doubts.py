@@ -14,6 +14,8 @@ SAMPLED_PLANES, SAMPLED_SIDE = 16, 1024
 """Saturation is looked for in so many planes, in so many pixels amid each."""
 SATURATED, INEXACT, SHARE_AT_BORDER = 1e-3, 1e-5, 0.05
 """Doubted beyond these: shares of voxels, error of equivariance, share of smallest objects."""
+PLAIN_IS_BETTER = 0.05
+"""Average precision by which a plain network must be better to be worth a doubt."""
 
 
 def doubts(p: Prediction, scores: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -47,6 +49,17 @@ def doubts(p: Prediction, scores: Sequence[Mapping[str, Any]]) -> list[str]:
         found.append(
             f"{small:.0%} of the objects are hardly larger than the smallest accepted: many may "
             "be debris, or parts. Look at the sizes, and at predict.smallest_object."
+        )
+    gate = p.card.gate
+    if p.card.shots and not gate.promoted:
+        found.append(
+            f"{gate.reason} More examples, or examples that differ more from one another, may help."
+        )
+    control, tuned = gate.control or 0.0, gate.tuned or 0.0
+    if control > tuned + PLAIN_IS_BETTER:
+        found.append(
+            f"A plain network that learned from the same scored {control:.2f} on objects held "
+            f"out, the equivariant one {tuned:.2f}: look at the pictures before you trust it."
         )
     error = p.card.certificate.equivariance
     if error > INEXACT:

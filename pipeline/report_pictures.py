@@ -92,11 +92,7 @@ def plots(p: Prediction, scores: Sequence[Mapping[str, Any]]) -> dict[str, Pictu
         )
         alt = f"Histogram: half of the {kind}s are below {np.median(sizes):.0f} {p.size_unit}."
         drawn["sizes"] = Picture(f"Objects by {kind}", alt, figures.png(figure))
-    loss = p.card.loss
-    done = [100 * (i + 1) / len(loss) for i in range(len(loss))]
-    figure = figures.curves(done, {"loss": loss}, "training done (%)", "loss")
-    alt = f"Line: from {loss[0]:.2f} down to {loss[-1]:.2f}."
-    drawn["loss"] = Picture("Training loss", alt, figures.png(figure))
+    drawn |= _learning(p)
     for number, score in enumerate(scores):
         if score["frames"]:
             first = score["total"]["at"][0]
@@ -104,6 +100,23 @@ def plots(p: Prediction, scores: Sequence[Mapping[str, Any]]) -> dict[str, Pictu
             png = figures.png(_scores_plot(score["frames"], times, x_label))
             name = f"scores-{number}" if number else "scores"
             drawn[name] = Picture(f"Against labels {score['origin']}", alt, png)
+    return drawn
+
+
+def _learning(p: Prediction) -> dict[str, Picture]:
+    """How the model's loss fell, and what it scored after learning from more and more objects."""
+    drawn = {}
+    if loss := p.card.loss:
+        done = [100 * (i + 1) / len(loss) for i in range(len(loss))]
+        figure = figures.curves(done, {"loss": loss}, "training done (%)", "loss")
+        alt = f"Line: from {loss[0]:.2f} down to {loss[-1]:.2f}."
+        drawn["loss"] = Picture("Training loss", alt, figures.png(figure))
+    if curve := p.card.gate.learning_curve:
+        objects, scores = zip(*curve, strict=True)
+        label = "average precision"
+        figure = figures.curves(objects, {label: scores}, "objects learned from", label)
+        alt = "; ".join(f"{count} objects: {score:.2f}" for count, score in curve) + "."
+        drawn["learning"] = Picture("Learning curve, on objects held out", alt, figures.png(figure))
     return drawn
 
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from pipeline import figures, volumes, weights
-from pipeline.config import Shot
 from pipeline.figures import RGB
+from pipeline.sections import Shot
 from pipeline.tiles import Box, placed
 from pipeline.volumes import Volume
 

@@ -28,8 +28,10 @@ def score(p: Prediction, known: Annotated, overlap: float) -> tuple[dict[str, An
 
     Objects match that reach `overlap`, and then STRICT, in intersection over union. Frames wholly
     learned from are named and not scored; where memory would not suffice, `not_scored` says why
-    and `total` is None. Raises ValueError where the labels cannot be read.
+    and `total` is None.
+    Raises ValueError where the labels cannot be read, or are no outlines of all objects.
     """
+    known = known.as_reference()
     thresholds = (overlap, STRICT)
     facts: dict[str, Any] = {"not_scored": None, "trained_frames": [], "frames": [], "total": None}
     if math.prod(p.shape) > LARGEST_VOXELS:

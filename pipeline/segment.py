@@ -13,10 +13,9 @@ import torch
 from dask.delayed import Delayed, delayed
 
 from pipeline import fields, instances, labelling, objects, shards, tiles, weights
-from pipeline.config import Predict
-from pipeline.fields import Grid
+from pipeline.fields import Grid, Prepared
 from pipeline.instances import Geometry
-from pipeline.network import UNet
+from pipeline.sections import Predict
 from pipeline.tiles import Box, Level, placed
 from pipeline.volumes import Volume
 
@@ -68,12 +67,15 @@ class Segment:
     workers: int
 
     @cached_property
-    def _loaded(self) -> tuple[UNet, Geometry, Grid]:
+    def _loaded(self) -> tuple[Prepared, Geometry, Grid]:
         network, card = weights.load(self.bundle)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        geometry = instances.geometry(card.diameter_voxels, self.settings.smallest_object)
+        geometry = instances.geometry(
+            card.diameter_voxels, self.settings.smallest_object, card.unit_voxels
+        )
         tile = self.settings.tile_voxels.of(self.view.volume.axes)
-        return network.to(device), geometry, fields.grid(network, self.view.shape, tile)
+        grid = fields.grid(network, self.view.shape, tile)
+        return fields.prepared(network.to(device), grid), geometry, grid
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_loaded"}
@@ -107,7 +109,7 @@ class Segment:
 
     def _forward(self, frame: int, tile: Box) -> npt.NDArray[np.float32]:
         network, _, grid = self._loaded
-        return fields.forward(network, self.view.read(grid.reads(tile), frame), grid, tile)
+        return fields.forward(network, self.view.read(grid.reads(tile), frame))
 
     def _label(
         self,

@@ -11,6 +11,52 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+Floats = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.integer]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An annotated image at the network's level; all arrays have the shape `(*axes)`.
+
+    Attributes
+    ----------
+    image: normalised.
+    labels: a number per object, 0 where there is none.
+    known: where the annotation says what is there; elsewhere labels mean nothing.
+    """
+
+    image: Floats
+    labels: Labels
+    known: Bools
+
+    def objects(self) -> int:
+        """How many objects are annotated."""
+        return len(np.unique(self.labels[self.known & (self.labels != 0)]))
+
+    def parted(self, fraction: float) -> tuple[Self, Self]:
+        """The same image with knowledge of one part each: to learn from, and to be asked about.
+
+        The cut goes across the longer side of what is known in the plane, so that `fraction` of
+        the objects (else of the length) lies beyond. An object belongs to one part alone.
+        """
+        places = np.argwhere(self.known)
+        low, high = places.min(axis=0), places.max(axis=0) + 1
+        axis = max(range(self.known.ndim)[-2:], key=lambda a: high[a] - low[a])
+        place = np.indices(self.known.shape)[axis]
+        inside = self.known & (self.labels != 0)
+        ids = np.unique(self.labels[inside])
+        at = high[axis] - fraction * (high[axis] - low[axis])
+        beyond = place >= at
+        if len(ids):
+            middle = np.asarray(ndimage.mean(place, np.where(inside, self.labels, 0), ids))
+            at = np.quantile(middle, 1 - fraction)
+            beyond = np.where(inside, np.isin(self.labels, ids[middle > at]), place > at)
+        parts = (self.known & ~beyond, self.known & beyond)
+        first, second = (type(self)(self.image, self.labels, part) for part in parts)
+        return first, second
+
 
 @dataclass(frozen=True, slots=True)
 class Shot:
@@ -30,13 +76,9 @@ class Shot:
     known: Tensor
 
     @classmethod
-    def of(
-        cls,
-        image: npt.NDArray[np.floating],
-        labels: npt.NDArray[np.integer],
-        known: npt.NDArray[np.bool_],
-    ) -> Self:
-        """Derive the targets from instance labels (0 is background)."""
+    def of(cls, example: Example) -> Self:
+        """Derive the targets from instance labels."""
+        labels = example.labels
         ids, flat = np.unique(labels, return_inverse=True)
         index = np.arange(1, len(ids) + 1)
         flat = flat.reshape(labels.shape) + 1
@@ -44,10 +86,10 @@ class Shot:
         displacement = np.moveaxis(middle[flat - 1], -1, 0) - np.indices(labels.shape)
         displacement *= labels != 0
         return cls(
-            torch.as_tensor(np.asarray(image, np.float32)),
+            torch.as_tensor(np.asarray(example.image, np.float32))[None],
             torch.as_tensor((labels != 0).astype(np.float32)),
             torch.as_tensor(displacement.astype(np.float32)),
-            torch.as_tensor(known.astype(np.float32)),
+            torch.as_tensor(example.known.astype(np.float32)),
         )
 
     def to(self, device: str | torch.device) -> Self:
@@ -60,13 +102,23 @@ class Shot:
         )
 
 
-def diameter(labels: npt.NDArray[np.integer], voxel_size_um: tuple[float, ...]) -> float:
+def diameter(labels: Labels, voxel_size_um: tuple[float, ...]) -> float:
     """Median diameter, in um, of the disc or ball that has an object's size."""
     sizes = np.bincount(np.unique(labels[labels != 0], return_inverse=True)[1])
     volume = float(np.median(sizes)) * math.prod(voxel_size_um)
     if len(voxel_size_um) == 2:
         return math.sqrt(4 * volume / math.pi)
     return math.cbrt(6 * volume / math.pi)
+
+
+def width(labels: Labels, voxel_size_um: tuple[float, ...]) -> float:
+    """Median diameter, in um, of the largest disc or ball that an object holds."""
+    inner = np.pad(labels, 1, mode="edge")
+    rim = ndimage.maximum_filter(inner, 3) != ndimage.minimum_filter(inner, 3)
+    depth = ndimage.distance_transform_edt((inner != 0) & ~rim, sampling=voxel_size_um)
+    ids = np.unique(labels[labels != 0])
+    radii = ndimage.maximum(depth, inner, ids)
+    return 2 * (float(np.median(radii)) + min(voxel_size_um))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,15 @@
 import sys
 import types
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.network import GROUPS, Architecture, UNet, layer, plain
+from pipeline.network import GROUPS, Architecture, Group, UNet, layer, plain
 
 
 def _import_escnn() -> tuple[Any, Any]:
@@ -34,16 +36,15 @@ def _import_escnn() -> tuple[Any, Any]:
     return gspaces, steerable_nn
 
 
-def _space(group: str) -> Any:
+def _space(group: Group) -> Any:
     gspaces, _ = _import_escnn()
-    rotations, mirrors = GROUPS[group]
-    if group == "trivial":
+    if group.planar_order == 1:
         return gspaces.trivialOnR2()
-    return (gspaces.flipRot2dOnR2 if mirrors else gspaces.rot2dOnR2)(rotations)
+    return (gspaces.flipRot2dOnR2 if group.mirrors else gspaces.rot2dOnR2)(group.rotations)
 
 
 class _Steered(nn.Module):
-    """A convolution whose filters are steerable in the plane; plain tensors in and out.
+    """A convolution whose filters are steerable in the plane.
 
     A 3-D filter is a stack of planar ones, one for each offset along z: rotations about the
     optical axis leave z alone, so this is the whole space of equivariant filters.
@@ -62,34 +63,57 @@ class _Steered(nn.Module):
         )
         steerable.init.generalized_he_init(self.planar.weights.data, self.planar.basisexpansion)
 
-    def filters(self) -> tuple[Tensor, Tensor]:
-        """Filters `(out, in, *kernel)` and biases `(out,)` as a plain convolution takes them."""
+    def filters(self, exact: bool = False) -> tuple[Tensor, Tensor]:
+        """Filters `(out, in, *kernel)` and biases `(out,)` as a plain convolution takes them.
+
+        The basis that they are expanded in is known in single precision; `exact` ones are in
+        double precision and as symmetric as that.
+        """
         weight, bias = self.planar.expand_parameters()
+        if exact:
+            weight, bias = _symmetric(weight.double(), self.planar), bias.double()
         if self.depth:
             weight = weight.unflatten(1, (self.depth, self.into)).transpose(1, 2)
         return weight, bias
 
-    def forward(self, features: Tensor) -> Tensor:
-        return _convolve(features, *self.filters())
-
 
 class _SteeredBlock(nn.Module):
-    """Steerable convolution, batch normalisation with one statistic per field, ReLU."""
+    """Steerable convolution, batch normalisation with one statistic per field, ReLU.
 
-    def __init__(self, space: Any, into: list[Any], fields: int, depth: int) -> None:
+    With the mirror of z, each field is a pair of planar ones that the mirror exchanges: the
+    filters of the second are those of the first with z and the pairs that come in turned over.
+    """
+
+    def __init__(self, group: Group, into: list[Any] | int, fields: int, depth: int) -> None:
         super().__init__()
-        self.fields = fields
-        self.convolution = _Steered(space, into, [space.regular_repr] * fields, depth, width=3)
+        space = _space(group)
+        self.fields, self.group, self.of_image = fields, group, not isinstance(into, int)
+        regular = space.regular_repr
+        if isinstance(into, int):
+            into = [regular] * into * (2 if group.horizontal else 1)
+        self.convolution = _Steered(space, into, [regular] * fields, depth, width=3)
         self.normalisation = nn.BatchNorm1d(fields)
 
+    def filters(self, exact: bool = False) -> tuple[Tensor, Tensor]:
+        weight, bias = self.convolution.filters(exact)
+        if not self.group.horizontal:
+            return weight, bias
+        order = self.group.planar_order
+        first = weight.unflatten(0, (self.fields, order))
+        over = first.flip(3)
+        if not self.of_image:
+            over = over.unflatten(2, (-1, 2, order)).flip(3).flatten(2, 4)
+        both = torch.stack([first, over], dim=1).flatten(0, 2)
+        return both, bias.unflatten(0, (self.fields, 1, order)).repeat(1, 2, 1).flatten()
+
     def forward(self, features: Tensor) -> Tensor:
-        raw = self.convolution(features)
+        raw = _convolve(features, *self.filters())
         by_field = raw.reshape(raw.shape[0], self.fields, -1)
         return functional.relu(self.normalisation(by_field).reshape(raw.shape))
 
     def export(self) -> nn.Module:
         """The same map as one plain convolution, the normalisation folded into it."""
-        weight, bias = self.convolution.filters()
+        weight, bias = self.filters(exact=True)
         norm = self.normalisation
         mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
         scale = norm.weight / torch.sqrt(variance + norm.eps)
@@ -102,8 +126,10 @@ class _SteeredBlock(nn.Module):
 class _SteeredHead(nn.Module):
     """Foreground (and displacement along z) as scalars, displacement in the plane as a vector."""
 
-    def __init__(self, space: Any, fields: int, depth: int) -> None:
+    def __init__(self, group: Group, fields: int, depth: int) -> None:
         super().__init__()
+        space = _space(group)
+        self.group = group
         scalars = [space.trivial_repr] * (2 if depth else 1)
         out = [*scalars, space.basespace_action]
         into = [space.regular_repr] * fields
@@ -112,18 +138,55 @@ class _SteeredHead(nn.Module):
         x, y = len(scalars), len(scalars) + 1
         self.order = [*range(len(scalars)), y, x]
         self.register_buffer("sign", torch.tensor([1.0] * len(scalars) + [-1.0, 1.0]))
+        # What the mirror of z makes of each output: it turns over the displacement along z alone.
+        self.register_buffer("parity", torch.tensor([1.0, *[-1.0] * bool(depth), 1.0, 1.0]))
 
-    def filters(self) -> tuple[Tensor, Tensor]:
-        weight, bias = self.convolution.filters()
-        sign = self.get_buffer("sign")
-        signs = sign.reshape((-1,) + (1,) * (weight.ndim - 1))
-        return weight[self.order] * signs, bias[self.order] * sign
+    def filters(self, exact: bool = False) -> tuple[Tensor, Tensor]:
+        weight, bias = self.convolution.filters(exact)
+        sign, parity = self.get_buffer("sign"), self.get_buffer("parity")
+        weight = weight[self.order] * _column(sign, weight)
+        bias = bias[self.order] * sign
+        if self.group.horizontal:
+            first = weight.unflatten(1, (-1, self.group.planar_order))
+            both = torch.stack([first, first * _column(parity, first)], dim=2)
+            weight, bias = both.flatten(1, 3), bias * (1 + parity) / 2
+        return weight, bias
 
     def forward(self, features: Tensor) -> Tensor:
         return _convolve(features, *self.filters())
 
     def export(self) -> nn.Module:
-        return layer(*self.filters())
+        return layer(*self.filters(exact=True))
+
+
+def _symmetric(weight: Tensor, planar: Any) -> Tensor:
+    """Filters `(out, in, y, x)` averaged over the group's elements that keep the lattice.
+
+    A filter is equivariant where w(g p) = r_out(g) w(p) r_in(g)^-1 for every such element g.
+    """
+    space, width = planar.space, weight.shape[-1]
+    row, column = np.indices((width, width)).reshape(2, -1)
+    place = np.stack([column, width - 1 - row]) - width // 2  # x to the right, y upwards
+    turned = []
+    for element in space.fibergroup.elements:
+        action = space.basespace_action(element)
+        if not np.allclose(action, np.rint(action)):
+            continue
+        x, y = np.rint(action @ place).astype(int) + width // 2
+        seen = weight.flatten(2)[:, :, (width - 1 - y) * width + x]
+        out, into = (_representation(t, element) for t in (planar.out_type, planar.in_type))
+        turned.append(torch.einsum("po,pqk,qi->oik", out, seen, into))
+    return torch.stack(turned).mean(dim=0).reshape(weight.shape)
+
+
+def _representation(fields: Any, element: Any) -> Tensor:
+    """The orthogonal matrix of a lattice element; its entries are 0, 1 and -1."""
+    return torch.as_tensor(np.rint(fields.representation(element)), dtype=torch.float64)
+
+
+def _column(values: Tensor, like: Tensor) -> Tensor:
+    """One value for each entry of the first axis."""
+    return values.reshape((-1,) + (1,) * (like.ndim - 1))
 
 
 def _convolve(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -132,22 +195,59 @@ def _convolve(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def build(architecture: Architecture) -> UNet:
-    """The network to train. Initialisation draws from torch's global generator."""
-    space = _space(architecture.group)
+    """The network to train. Initialisation draws from torch's global generator.
+
+    Raises ValueError where a planar network is to mirror z.
+    """
+    group = GROUPS[architecture.group]
     depth = 3 if architecture.axes == "zyx" else 0
+    if group.horizontal and not depth:
+        raise ValueError(f"the group {architecture.group} mirrors z, which a planar image lacks.")
 
     def block(into: int | None, fields: int) -> nn.Module:
-        scalars, regular = space.trivial_repr, space.regular_repr
-        fields_in = [scalars] * architecture.channels if into is None else [regular] * into
-        return _SteeredBlock(space, fields_in, fields, depth)
+        image = [_space(group).trivial_repr] * architecture.channels
+        return _SteeredBlock(group, image if into is None else into, fields, depth)
 
-    return UNet(architecture, block, lambda fields: _SteeredHead(space, fields, depth))
+    return UNet(architecture, block, lambda fields: _SteeredHead(group, fields, depth))
+
+
+def weights(trained: UNet) -> dict[str, Tensor]:
+    """What was learned: coefficients of the filters, and the normalisations with their statistics.
+
+    Everything else follows from the architecture.
+    """
+    learned = {name for name, _ in trained.named_parameters()}
+    return {
+        name: tensor
+        for name, tensor in trained.state_dict().items()
+        if name in learned or ".normalisation." in name
+    }
+
+
+def restore(network: UNet, learned: Mapping[str, Tensor]) -> None:
+    """Give a network what another of the same group, width and depth has learned.
+
+    Raises ValueError where their shapes tell that it was another's; groups of one order have equal
+    shapes, so the caller compares the groups.
+    """
+    network.train()
+    own = weights(network)
+    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in learned.items()}:
+        raise ValueError("these weights belong to a network of another group, width or depth.")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(learned[name])
 
 
 def export(trained: UNet) -> UNet:
-    """The trained network as plain layers. It needs no escnn and computes the same function."""
+    """The trained network as plain layers. It needs no escnn and computes the same function.
+
+    Filters are made symmetric in double precision: values that symmetry makes equal stay equal
+    when they are rounded, and so the network is as symmetric in double precision as in single.
+    """
     result = plain(trained.architecture)
     for name, part in trained.named_modules():
         if isinstance(part, _SteeredBlock | _SteeredHead):
-            result.get_submodule(name).load_state_dict(part.export().state_dict())
+            state = part.export().state_dict()
+            result.get_submodule(name).load_state_dict({k: v.float() for k, v in state.items()})
     return result

@@ -1,7 +1,7 @@
 """The training loop: a network, shots, and a checkpoint that a killed job goes on from."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,29 +9,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline import losses, shots, steerable
+from pipeline import losses, steerable
+from pipeline.losses import Emphasis
 from pipeline.network import Architecture, UNet
-from pipeline.shots import Guise, Shot
+from pipeline.shots import Shot
+
+Draw = Callable[[np.random.Generator], Shot]
+"""Makes the batch of one step; equal generators make equal batches."""
+Further = Callable[[Tensor, Shot], Tensor]
+"""A further loss, of the network's output for a batch and the batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long and how fast to learn, from what.
+    """How long and how fast to learn.
 
     Attributes
     ----------
-    crop, crops: side of a training crop in voxels, and how many make a step.
     learning_rate: the peak; it rises over the first fifth and falls as a cosine.
-    diameter: typical object in voxels per axis, the unit of displacement.
+    unit: voxels per axis that a displacement of 1 stands for.
+    knows: whether the network knows already what an object is.
+    balance: of `Emphasis`, where the training ends.
     """
 
     steps: int
-    crop: tuple[int, ...]
-    crops: int
     learning_rate: float
-    guise: Guise
     seed: int
-    diameter: tuple[float, ...]
+    unit: tuple[float, ...]
+    knows: bool
+    balance: float
 
     def rate(self, step: int) -> float:
         """Learning rate at a step."""
@@ -41,13 +47,14 @@ class Schedule:
         left = (step - rise) / max(1, self.steps - rise)
         return self.learning_rate * (0.001 + 0.999 * (1 + math.cos(math.pi * left)) / 2)
 
-    def vote_weight(self, step: int) -> float:
-        """Weight of the displacement's loss: none at first, whole from half the steps on.
+    def emphasis(self, step: int) -> Emphasis:
+        """What counts: finding objects at first, outlines and centres from half the steps on.
 
-        Few parameters serve both outputs: what is an object comes before where its centre is, or
+        Few parameters serve all outputs: what is an object comes before where its centre is, or
         the displacement, whose loss is larger, takes them all and no foreground is found.
         """
-        return 2.0 * min(1.0, max(0.0, (step / self.steps - 0.1) / 0.4))
+        later = 1.0 if self.knows else min(1.0, max(0.0, (step / self.steps - 0.1) / 0.4))
+        return Emphasis(votes=2.0 * later, balance=1.0 - (1.0 - self.balance) * later)
 
 
 @dataclass(slots=True)
@@ -90,28 +97,28 @@ def begin(architecture: Architecture, seed: int, device: str) -> State:
 
 def train(
     state: State,
-    examples: Sequence[Shot],
+    draw: Draw,
     schedule: Schedule,
     after_step: Callable[[State], None],
+    further: Further | None = None,
 ) -> None:
-    """Learn until the schedule's last step.
+    """Learn until the schedule's last step. A `further` loss is added where there is one.
 
     Every step draws from its own generator, seeded with its number: it does not matter whether
     the steps before it ran in this process.
     """
     device = next(state.network.parameters()).device
-    diameter = torch.tensor(schedule.diameter, dtype=torch.float32, device=device)
+    unit = torch.tensor(schedule.unit, dtype=torch.float32, device=device)
     state.network.train()
     while state.step < schedule.steps:
         generator = np.random.default_rng([schedule.seed, state.step])
-        picked = generator.integers(len(examples), size=schedule.crops)
-        crops = [shots.crop(examples[i], schedule.crop, schedule.guise, generator) for i in picked]
-        batch = shots.batch(crops).to(device)
+        batch = draw(generator).to(device)
         for group in state.optimiser.param_groups:
             group["lr"] = schedule.rate(state.step)
-        loss: Tensor = losses.supervised(
-            state.network(batch.image), batch, diameter, schedule.vote_weight(state.step)
-        )
+        output = state.network(batch.image)
+        loss = losses.supervised(output, batch, unit, schedule.emphasis(state.step))
+        if further is not None:
+            loss = loss + further(output, batch)
         state.optimiser.zero_grad()
         loss.backward()
         state.optimiser.step()

@@ -5,7 +5,7 @@ Loading runs no pickled code and needs no escnn.
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file
@@ -23,6 +23,10 @@ class Certificate(BaseModel):
     Attributes
     ----------
     equivariance: largest over the group's elements that map the lattice to itself.
+    equivariance_double: the same in double precision, where rounding hides nothing; none in cards
+        from before it was measured, like the next.
+    between_lattice_turns: for a turn by 45 degrees of a smooth image. The lattice of voxels keeps
+        quarter turns alone, so every network is off here; "c8" and "d8" are built to be less so.
     export: of the exported network against the one that was trained.
     beyond_receptive_field: largest change of an output when all voxels outside its receptive
         field change; zero is what lets tiles equal the whole.
@@ -32,6 +36,32 @@ class Certificate(BaseModel):
     equivariance: float
     export: float
     beyond_receptive_field: float
+    equivariance_double: float | None = None
+    between_lattice_turns: float | None = None
+
+
+class Gate(BaseModel):
+    """Whether learning helped, asked about objects that were held out.
+
+    Scores are average precisions TP / (TP + FP + FN), means over overlaps from 0.5 to 0.9.
+
+    Attributes
+    ----------
+    promoted: whether the fine-tuned network became the model.
+    reason: why, in a sentence.
+    base, tuned, control: scores of what it started from, of what it became having learned from
+        the rest, and of a plain network that learned from the same.
+    learning_curve: how many objects were learned from, and the score that they gave.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    promoted: bool
+    reason: str
+    objects_held_out: int = 0
+    base: float | None = None
+    tuned: float | None = None
+    control: float | None = None
+    learning_curve: tuple[tuple[int, float], ...] = ()
 
 
 class Card(BaseModel):
@@ -42,8 +72,13 @@ class Card(BaseModel):
     architecture: the network's topology, as `Architecture` has it.
     diameter_um: typical diameter of the objects in the shots.
     voxel_size_um: at which the network works, along its spatial axes.
-    channel: name of the image channel that it looks at.
+    unit_voxels: what a displacement of 1 in its output stands for, along its spatial axes.
+    channel: name of the image channel that it looks at, and its `optics` where they are known.
     receptive_field: radius in voxels along its spatial axes.
+    reach: voxels along its spatial axes that a vote goes at most.
+    base: the base model that it started from; None where that was nothing.
+    origin: where its weights are from.
+    shots: annotated regions that it learned from, with `objects` in all.
     loss: training loss, one value for each tenth of the training.
     """
 
@@ -51,8 +86,14 @@ class Card(BaseModel):
     architecture: dict[str, Any]
     diameter_um: float
     voxel_size_um: tuple[float, ...]
+    unit_voxels: tuple[float, ...]
     channel: str
+    optics: dict[str, Any] | None
     receptive_field: tuple[int, ...]
+    reach: tuple[int, ...]
+    base: str | None
+    origin: Literal["base", "fine-tuned", "from nothing"]
+    gate: Gate
     shots: int
     objects: int
     loss: tuple[float, ...]

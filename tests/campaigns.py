@@ -37,6 +37,7 @@ OPTICS = Optics(
 PIXEL_UM, DIAMETER_UM = 0.5, 6.0
 VOXEL_UM = {"z": 1.0, "y": 0.5, "x": 0.5}
 CHANNELS = ["DNA", "membrane"]
+STEPS = {"steps": {"yx": 24, "zyx": 4}, "learning_rate": 0.01, "balance": 0.5}
 
 
 def movie(folder: Path, name: str, frames: int, sides: tuple[int, int], seed: int) -> None:
@@ -90,14 +91,15 @@ def settings(**sections: Any) -> dict[str, Any]:
         "shard_voxels": {"yx": [32, 64], "zyx": [8, 32, 64]},
         "smallest_level_voxels": 48,
     }
+    given["every_model"] |= {"base": "none"}
+    given["network"] |= {"width": {"yx": 16, "zyx": 8}, "levels": 1}
     given["finetune"] |= {
-        "fields": {"yx": 2, "zyx": 1},
-        "levels": 1,
         "crop_voxels": {"yx": [32, 32], "zyx": [8, 16, 16]},
         "crops": {"yx": 4, "zyx": 2},
-        "steps": {"yx": 24, "zyx": 4},
+        "start": dict.fromkeys(("base", "nothing"), STEPS),
         "checkpoint_steps": 3,
     }
+    given["finetune"]["gate"]["members"] = ["held_out"]
     given["predict"]["tile_voxels"] = {"yx": [64, 64], "zyx": [8, 32, 32]}
     given["report"]["pictures"] = 1
     return merged(given, sections)

@@ -58,7 +58,7 @@ class Bench:
         self._predicted()
 
     def labels(self):
-        return {"path": str(self.folder / "truth.tif"), "axes": self.axes, "channel": "only"}
+        return scenes.annotation(self.folder / "truth.tif", self.axes)
 
     def _finetuned(self, shot):
         region = {"t": [0, 1]} if shot is None and "t" in self.axes else shot or {}
@@ -70,7 +70,13 @@ class Bench:
             diameter_um=self.given.get("diameter_um", 3.5),
             voxel_size_um=tuple(self.volume.voxel_size_um[a] for a in space),
             channel="DNA",
+            optics=None,
+            unit_voxels=(7.0,) * len(space),
             receptive_field=(11,) * len(space),
+            reach=(9,) * len(space),
+            base=None,
+            origin="from nothing",
+            gate=weights.Gate(promoted=True, reason="It learned from nothing."),
             shots=1,
             objects=9,
             loss=(3.0, 2.0, 1.0),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from pipeline import config
+from pipeline import config, sections
 from pipeline.simulate import Optics, ellipsoids, fluorescence
 
 OPTICS = Optics(
@@ -36,7 +36,7 @@ def simulated(axes: str, shape: tuple[int, ...], diameter_um: float, count: int,
     return np.stack(images).reshape(shape), np.stack(labels).reshape(shape)
 
 
-def acquisition(path: Path, **given: Any) -> config.Acquisition:
+def acquisition(path: Path, **given: Any) -> sections.Acquisition:
     """Settings of an acquisition, all from the file but what is given."""
     values = {
         "path": str(path),
@@ -45,17 +45,23 @@ def acquisition(path: Path, **given: Any) -> config.Acquisition:
         "voxel_size_um": "from file",
         "time_step_s": "from file",
     }
-    return config.Acquisition.model_validate(values | given)
+    return sections.Acquisition.model_validate(values | given)
 
 
-def write(path: Path, array: np.ndarray, axes: str, **given: Any) -> config.Acquisition:
+def write(path: Path, array: np.ndarray, axes: str, **given: Any) -> sections.Acquisition:
     """Write plain TIFF, whose axes and voxels only the settings tell."""
     tifffile.imwrite(path, array, photometric="minisblack")
     voxel = {a: VOXEL[a] for a in axes if a in "zyx"}
     return acquisition(path, **{"axes": axes, "voxel_size_um": voxel} | given)
 
 
-def ingest_task(acquired: config.Acquisition, **given: Any) -> config.IngestTask:
+def annotation(path: Path, axes: str, **given: Any) -> dict[str, Any]:
+    """Settings of complete labels, all but where they are and their axes as in config.yaml."""
+    values = {"channel": "only", "complete": True, "diameter_um": "from labels"}
+    return {"path": str(path), "axes": axes, **values, **given}
+
+
+def ingest_task(acquired: sections.Acquisition, **given: Any) -> config.IngestTask:
     """Small chunks and shards, so that small volumes have many."""
     values = {
         "chunk_voxels": {"yx": [16, 16], "zyx": [8, 16, 16]},
@@ -63,7 +69,7 @@ def ingest_task(acquired: config.Acquisition, **given: Any) -> config.IngestTask
         "smallest_level_voxels": 16,
         "quantiles": [0.01, 0.998],
     }
-    section = config.Ingest.model_validate(values | given)
+    section = sections.Ingest.model_validate(values | given)
     return config.IngestTask(acquisition=acquired, ingest=section)
 
 
@@ -84,32 +90,52 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     }
 
 
+NETWORK = {"group": "auto", "width": {"yx": 16, "zyx": 24}, "levels": 1, "object_voxels": 7}
+
+
 def finetune_task(shots: list[dict[str, Any]], channel: str, **given: Any) -> config.FinetuneTask:
-    """A small network and a short training."""
+    """A small network, from nothing, and a short training. `given` are settings of finetune."""
+    steps = given.pop("steps", {"yx": 100, "zyx": 150})
+    base = given.pop("base", "none")
+    start = {"steps": steps, "learning_rate": 0.01, "balance": 0.5}
     values = {
-        "group": "auto",
-        "fields": {"yx": 2, "zyx": 3},
-        "levels": 1,
-        "object_voxels": 7,
         "crop_voxels": {"yx": [32, 32], "zyx": [8, 16, 16]},
         "crops": {"yx": 4, "zyx": 3},
-        "steps": {"yx": 100, "zyx": 150},
-        "learning_rate": 0.01,
+        "start": {"base": start, "nothing": start},
         "guise": {"scale": 0.2, "contrast": 0.4, "background": 0.05, "noise": 0.05},
+        "composed": 0.0,
+        "physics": 0.0,
+        "gate": {
+            "hold_out": 0.4,
+            "margin": 0.01,
+            "foreground": 0.5,
+            "smallest_object": 0.15,
+            "members": [],
+        },
         "seed": 0,
         "threads": 1,
         "checkpoint_steps": 10,
     }
     return config.FinetuneTask.model_validate(
-        {"channel": channel, "shots": shots, "finetune": values | given}
+        {
+            "channel": channel,
+            "optics": given.pop("optics", "unknown"),
+            "base": base,
+            "diameter_um": "from shots",
+            "shots": shots,
+            "network": NETWORK | given.pop("network", {}),
+            "finetune": values | given,
+        }
     )
+
+
+PREDICT = {
+    "foreground": 0.5,
+    "smallest_object": 0.15,
+    "tile_voxels": {"yx": [32, 64], "zyx": [16, 32, 32]},
+}
 
 
 def predict_task(**given: Any) -> config.PredictTask:
     """Small tiles, so that small volumes have many."""
-    values = {
-        "foreground": 0.5,
-        "smallest_object": 0.15,
-        "tile_voxels": {"yx": [32, 64], "zyx": [16, 32, 32]},
-    }
-    return config.PredictTask.model_validate({"predict": values | given})
+    return config.PredictTask.model_validate({"predict": PREDICT | given})

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import config
+from pipeline import config, sections
 
 FILE = Path(__file__).parents[1] / "config.yaml"
 
@@ -28,12 +28,12 @@ def test_no_class_of_settings_holds_a_default():
 
     silent = {
         f"{cls.__name__}.{name}"
-        for cls in classes(config.Section)
+        for cls in classes(sections.Section)
         for name, field in cls.model_fields.items()
         if not field.is_required()
     }
-    # Planar images have no z; no number stands for that.
-    assert silent == {"VoxelSize.z"}
+    # Planar images have no z, most microscopes neither laser nor sheet: no number stands for that.
+    assert silent == {"VoxelSize.z", "Optics.excitation_um", "Optics.sheet_um"}
 
 
 def test_settings_cannot_be_changed_after_loading():
@@ -46,10 +46,10 @@ def test_settings_cannot_be_changed_after_loading():
     [
         ({"finetune": {"stepps": 3}}, "finetune.stepps is no setting"),
         ({"finetunes": {"steps": 3}}, "finetunes is no setting"),
-        ({"finetune": {"steps": {"yx": 0}}}, "finetune.steps.yx is 0: "),
+        ({"finetune": {"crops": {"yx": 0}}}, "finetune.crops.yx is 0: "),
         ({"predict": {"foreground": 1.5}}, "predict.foreground is 1.5: "),
         ({"ingest": {"shard_voxels": {"yx": [700, 512]}}}, "multiple of ingest.chunk_voxels.yx"),
-        ({"finetune": {"group": "d5"}}, "finetune.group is"),
+        ({"network": {"group": "d5"}}, "network.group is"),
         (
             {"acquisitions": {"a": {"path": "a.tif"}}},
             "names the acquisition 'scratch_assay', which `acquisitions` does not list",
@@ -99,7 +99,7 @@ def test_listed_things_replace_and_sections_merge():
     assert campaign.acquisitions["mine"].axes == "from file"
     assert campaign.models["m"].shots[0].labels.channel == "only"
     assert campaign.finetune.seed == 7
-    assert campaign.finetune.steps == load().finetune.steps
+    assert campaign.finetune.start == load().finetune.start
 
 
 def test_a_task_holds_only_what_its_result_depends_on():

@@ -5,9 +5,10 @@ import pytest
 import scenes
 import tifffile
 import torch
+from scipy.ndimage import gaussian_filter
 
-from pipeline import finetune, ingest, losses, receipts, training, weights
-from pipeline.shots import Guise, Shot, crop, diameter
+from pipeline import finetune, ingest, losses, members, optics, receipts, shots, training, weights
+from pipeline.shots import Example, Guise, Shot, crop, diameter
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def learned(tmp_path):
     tifffile.imwrite(tmp_path / "labels.tif", labels, photometric="minisblack")
     receipt = tmp_path / "ingest" / "sample.json"
     ingest.ingest(receipt, scenes.ingest_task(acquired), scenes.here)
-    annotation = {"path": str(tmp_path / "labels.tif"), "axes": "yx", "channel": "only"}
+    annotation = scenes.annotation(tmp_path / "labels.tif", "yx")
     return receipt, {"acquisition": "sample", "labels": annotation, "region": {}}
 
 
@@ -80,6 +81,7 @@ def test_the_card_certifies_the_network_that_predicts(learned, tmp_path):
     assert card.certificate.export <= 1e-5
     assert card.certificate.beyond_receptive_field == 0.0
     assert card.objects == 15
+    assert card.origin == "from nothing"
     assert network.architecture.group == "d4"
 
 
@@ -95,8 +97,9 @@ def example(known=None):
     generator = np.random.default_rng(0)
     labels = np.zeros((40, 40), int)
     labels[8:20, 10:18], labels[25:33, 20:34] = 1, 2
-    image = generator.random((1, 40, 40))
-    return labels, Shot.of(image, labels, np.ones((40, 40), bool) if known is None else known)
+    image = generator.random((40, 40))
+    known = np.ones((40, 40), bool) if known is None else known
+    return labels, Shot.of(Example(image, labels, known))
 
 
 def test_displacement_leads_every_voxel_to_its_objects_centre():
@@ -111,7 +114,7 @@ def test_a_crops_votes_still_meet_in_one_point_per_object():
     """However a crop is turned, mirrored and scaled."""
     labels = np.zeros((60, 60), int)
     labels[20:38, 25:35] = 1
-    shot = Shot.of(np.zeros((1, 60, 60)), labels, np.ones(labels.shape, bool))
+    shot = Shot.of(Example(np.zeros((60, 60)), labels, np.ones(labels.shape, bool)))
     guise = Guise(scale=0.2, contrast=0.0, background=0.0, noise=0.0)
     seen = 0
     for seed in range(30):
@@ -136,7 +139,9 @@ def test_what_is_not_annotated_costs_nothing():
     other[:, :, 20:] = torch.randn(1, 3, 20, 40, generator=generator)
     size = torch.tensor([10.0, 10.0])
     batch = Shot(shot.image[None], shot.foreground[None], shot.displacement[None], shot.known[None])
-    first, second = (losses.supervised(o, batch, size, 1.0) for o in (output, other))
+    first, second = (
+        losses.supervised(o, batch, size, losses.Emphasis(1.0, 0.5)) for o in (output, other)
+    )
     assert first == second
 
 
@@ -146,8 +151,8 @@ def test_a_perfect_answer_costs_least():
     batch = Shot(shot.image[None], shot.foreground[None], shot.displacement[None], shot.known[None])
     logit = (20 * shot.foreground - 10)[None, None]
     perfect = torch.cat([logit, shot.displacement[None] / 10], dim=1)
-    assert losses.supervised(perfect, batch, size, 2.0) < 0.01
-    assert losses.supervised(-perfect, batch, size, 2.0) > 1
+    assert losses.supervised(perfect, batch, size, losses.Emphasis(2.0, 0.5)) < 0.01
+    assert losses.supervised(-perfect, batch, size, losses.Emphasis(2.0, 0.5)) > 1
 
 
 def test_the_diameter_is_that_of_the_disc_or_ball_of_an_objects_size():
@@ -159,10 +164,53 @@ def test_the_diameter_is_that_of_the_disc_or_ball_of_an_objects_size():
 
 def test_the_rate_rises_then_falls():
     schedule = training.Schedule(
-        steps=50, crop=(8, 8), crops=1, learning_rate=1.0,
-        guise=Guise(0, 0, 0, 0), seed=0, diameter=(5.0, 5.0),
-    )  # fmt: skip
+        steps=50, learning_rate=1.0, seed=0, unit=(5.0, 5.0), knows=False, balance=0.5
+    )
     rates = [schedule.rate(step) for step in range(50)]
     assert np.argmax(rates) in (9, 10)
     assert max(rates) == pytest.approx(1.0)
     assert rates[-1] < 0.01
+
+
+def simulated_example(background):
+    """Objects of 100 photons each voxel, over a background that tells the noise, or over none."""
+    generator = np.random.default_rng(3)
+    labels = np.zeros((160, 160), int)
+    rows, columns = np.indices(labels.shape)
+    for number in range(1, 26):
+        y, x = 16 + 32 * ((number - 1) // 5), 16 + 32 * ((number - 1) % 5)
+        labels[np.hypot(rows - y, columns - x) < 9] = number
+    bright = gaussian_filter((labels > 0) * generator.uniform(50, 200, 26)[labels], 1.0)
+    image = generator.poisson(bright + background) if background else bright * 0
+    known = np.ones(labels.shape, bool)
+    return Example((image / 100).astype(np.float32), labels, known)
+
+
+def test_predictions_that_explain_the_image_cost_less():
+    example = simulated_example(background=10)
+    seen = optics.psf(optics.Optics("widefield", 0.84, 4.0, 1.33), (1.0, 1.0))
+    further = members.explaining(0.5, seen, (18.0, 18.0), [example])
+    batch = shots.batch([Shot.of(example)])
+    logit = torch.as_tensor(np.where(example.labels > 0, 6.0, -6.0))[None, None].float()
+    missed = torch.where(batch.foreground > 0, -6.0, logit)
+    right, wrong = (further(torch.cat([o, o, o], dim=1), batch) for o in (logit, missed))
+    assert 0 < right < 0.7 * wrong
+
+
+def test_where_noise_cannot_be_told_there_is_no_physics_in_the_loss(caplog):
+    blank = simulated_example(background=0)
+    assert members.explaining(0.5, torch.ones(1, 1), (18.0, 18.0), [blank]) is None
+    assert "no physics in the loss" in caplog.text
+
+
+def test_a_few_annotated_objects_are_enough_to_learn_from(learned, tmp_path):
+    """What is not annotated is unknown: it counts neither as objects nor as background."""
+    volume, shot = learned
+    labels = tifffile.imread(shot["labels"]["path"])
+    few = np.where(np.isin(labels, [1, 2, 3]), labels, 0)
+    tifffile.imwrite(tmp_path / "few.tif", few, photometric="minisblack")
+    sparse = shot["labels"] | {"path": str(tmp_path / "few.tif"), "complete": False}
+    model = train((volume, shot | {"labels": sparse}), tmp_path, steps={"yx": 8, "zyx": 5})
+    card = weights.read_card(model)
+    assert card.objects == 3
+    assert np.isfinite(card.loss).all()

@@ -9,12 +9,16 @@ PACKAGE = Path(__file__).parents[1] / "pipeline"
 CORE = {
     "tiles", "network", "losses", "shots", "training", "instances", "labelling", "fields",
     "steerable", "certificate", "ngff", "objects", "metrics", "figures", "simulate",
+    "outlines", "gate", "compose", "phantoms", "imaging", "trials", "optics", "physics",
 }  # fmt: skip
-EFFECTS = {"volumes", "shards", "segment", "readers", "annotations", "weights", "receipts"}
+EFFECTS = {
+    "volumes", "shards", "segment", "readers", "annotations", "label_images", "drawings", "marks",
+    "weights", "receipts", "bases", "checkpoints", "lessons", "members",
+}  # fmt: skip
 CLUSTER = {"cluster", "arrays", "submission", "slurm", "processes"}
-STAGES = {"ingest", "finetune", "predict", "report", "doctor"}
+STAGES = {"ingest", "pretrain", "finetune", "predict", "report", "doctor"}
 REPORT = {path.stem for path in PACKAGE.glob("report_*.py")}
-FOUNDATION = {"config", "faults", "__init__"}
+FOUNDATION = {"config", "sections", "faults", "__init__"}
 TOP = {"cli", "__main__"}
 
 

@@ -7,19 +7,19 @@ from hypothesis import strategies as st
 
 from pipeline.instances import assign, centres, geometry
 from pipeline.labelling import label, refined, window
-from pipeline.shots import Shot
+from pipeline.shots import Example, Shot
 from pipeline.tiles import Box, boxes
 
 
 def votes(labels):
     """What a perfect network says about these labels, in units of one voxel."""
-    shot = Shot.of(labels[None].astype(float), labels, np.ones(labels.shape, bool))
+    shot = Shot.of(Example(labels.astype(np.float32), labels, np.ones(labels.shape, bool)))
     logit = np.where(labels, 5.0, -5.0)[None].astype(np.float32)
     return np.concatenate([logit, shot.displacement.numpy()])
 
 
 def whole(labels, diameter, smallest=0.1):
-    shape = geometry((float(diameter),) * labels.ndim, smallest)
+    shape = geometry((float(diameter),) * labels.ndim, smallest, (1.0,) * labels.ndim)
     output = votes(labels)
     is_centre = centres(output[0] > 0, output[1:], shape)
     return is_centre, assign(output[0] > 0, output[1:], is_centre, shape)
@@ -63,7 +63,7 @@ def test_specks_below_the_smallest_object_are_none():
 
 def test_of_equal_centres_the_first_in_address_order_wins():
     foreground = np.ones((9, 9), bool)
-    shape = geometry((9.0, 9.0), 0.01)
+    shape = geometry((9.0, 9.0), 0.01, (1.0, 1.0))
     is_centre = centres(foreground, np.zeros((2, 9, 9), np.float32), shape)
     first = np.argwhere(is_centre)[0]
     assert first.tolist() == [1, 1]
@@ -79,7 +79,7 @@ def test_any_box_gets_the_labels_that_the_whole_gets(factors, seed, side):
     full = tuple(n * f - (f > 1) for n, f in zip(shape, factors, strict=True))
     logit = generator.normal(0, 2, shape)
     output = np.stack([logit, *generator.normal(0, 0.4, (2, *shape))]).astype(np.float32)
-    size = geometry((6.0, 5.0), 0.1)
+    size = geometry((6.0, 5.0), 0.1, (6.0, 5.0))
 
     def labels_of(space):
         around = window(space, factors, shape, size)
@@ -99,7 +99,7 @@ def test_any_box_gets_the_labels_that_the_whole_gets(factors, seed, side):
 def test_an_id_is_the_address_of_its_centre():
     labels = np.zeros((12, 20), int)
     labels[3:8, 4:9] = 1
-    size = geometry((5.0, 5.0), 0.1)
+    size = geometry((5.0, 5.0), 0.1, (5.0, 5.0))
     output = votes(labels)
     output[1:] /= 5
     box = Box((0, 0), labels.shape)

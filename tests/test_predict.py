@@ -38,7 +38,7 @@ class Campaign:
         volume = self.ingest("learned")
         shot = {
             "acquisition": "learned",
-            "labels": {"path": str(folder / "labels.tif"), "axes": self.axes, "channel": "only"},
+            "labels": scenes.annotation(folder / "labels.tif", self.axes),
             "region": {"t": [0, 1]} if "t" in self.axes else {},
         }
         task = scenes.finetune_task([shot], "channel_0")

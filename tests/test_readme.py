@@ -26,8 +26,9 @@ ACTIVATE = ". .venv/bin/activate"
 LOCAL = "snakemake --profile profiles/local --configfile mine.yaml"
 SLURM = "snakemake --profile slurm"
 QUICK = (
-    "finetune={steps: {yx: 24, zyx: 4}, fields: {yx: 2, zyx: 1}, levels: 1, checkpoint_steps: 8,"
-    " crop_voxels: {yx: [32, 32], zyx: [8, 16, 16]}}"
+    "network={width: {yx: 16, zyx: 8}, levels: 1}",
+    "every_model={base: none}",
+    "finetune={start: {nothing: {steps: {yx: 24, zyx: 4}}}, gate: {members: []}}",
 )
 """The same campaign with so little training that a test can wait for it."""
 
@@ -77,7 +78,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(mine: Path) -> Path:
     """The README's own campaign, run with the README's command. Returns where its volume is."""
     overrides = str(mine / "mine.yaml")
-    done = snakemake(mine, LOCAL.replace("mine.yaml", overrides), "--config", QUICK)
+    done = snakemake(mine, LOCAL.replace("mine.yaml", overrides), "--config", *QUICK)
     assert done.returncode == 0, done.stderr
     results = mine / yaml.safe_load((mine / "mine.yaml").read_text())["results"]
     assert (results / "report" / "report.html").is_file()

@@ -30,7 +30,7 @@ INGEST, FINETUNE, PREDICT, REPORT = (
 EVERYTHING = {INGEST, FINETUNE, PREDICT, REPORT}
 AT_WORK = {
     INGEST: "wound.ome.zarr.building.units/*.json",
-    FINETUNE: "nuclei.model.building/checkpoint.pt",
+    FINETUNE: "nuclei.model.building/*/checkpoint.pt",
     PREDICT: "wound.building.units/*.json",
 }
 """What a stage that is at work puts down beside its receipt, piece by piece."""
@@ -181,7 +181,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "typo": (setting(finetune={"learning_rat": 0.1}), ["finetune.learning_rat is no setting"]),
     "unknown key": (setting(colour="red"), ["colour is no setting"]),
     "out of range": (setting(predict={"foreground": 1.5}), ["predict.foreground is 1.5"]),
-    "no number": (setting(finetune={"steps": {"yx": "many"}}), ["finetune.steps.yx", '"many"']),
+    "no number": (setting(finetune={"crops": {"yx": "many"}}), ["finetune.crops.yx", '"many"']),
     "no such file": (acquisition(path="gone.tif"), ["acquisitions.wound.path", "gone.tif"]),
     "no such labels": (
         shot(labels={"path": "gone.tif"}),

@@ -11,6 +11,7 @@ shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH
 
 wildcard_constraints:
     acquisition="[^/]+",
+    base="[^/]+",
     model="[^/]+",
 
 
@@ -59,13 +60,17 @@ def raw_file(wildcards):
     return RAW_FILES[wildcards.acquisition]
 
 
+def parent_base(wildcards):
+    """Pretrain receipt of the base that another starts from, if it does."""
+    parent = campaign.pretrain.bases[wildcards.base].parent
+    return [] if parent == "none" else f"{RESULTS}/pretrain/{parent}.json"
+
+
 def shot_volumes(wildcards):
-    """Ingest receipts of the acquisitions that a model learns from."""
-    shots = campaign.models[wildcards.model].shots
-    return [
-        f"{RESULTS}/ingest/{name}.json"
-        for name in dict.fromkeys(shot.acquisition for shot in shots)
-    ]
+    """Ingest receipts of the acquisitions that a model learns from, else is to look at."""
+    model = campaign.models[wildcards.model]
+    learned_from = [shot.acquisition for shot in model.shots] or model.acquisitions[:1]
+    return [f"{RESULTS}/ingest/{name}.json" for name in dict.fromkeys(learned_from)]
 
 
 def shot_labels(wildcards):

@@ -1,0 +1,307 @@
+"""How Equiscope learns from images in memory, and the controls that show what each part is worth.
+
+The same parts as the pipeline's stages, without volumes: a network works where typical objects are
+about `network.object_voxels` wide, on block means of the image or on an enlarged one, and its
+votes become labels of the image as it is. All settings are those of config.yaml.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from benchmarks import datasets
+from benchmarks.datasets import Example, Floats, Image, Labels
+from benchmarks.methods import Learned, Method, digest, sources
+from pipeline import (
+    bases,
+    config,
+    instances,
+    labelling,
+    members,
+    network,
+    shards,
+    shots,
+    steerable,
+    tiles,
+    training,
+    trials,
+)
+from pipeline.config import Campaign
+from pipeline.lessons import Plan
+from pipeline.network import UNet
+from pipeline.optics import Optics, psf
+from pipeline.sections import Network, Predict
+from pipeline.shots import Example as Shown
+from pipeline.trials import Reading
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / "config.yaml"
+ENLARGED = (2, 4, 8)
+GUESSED = Optics("widefield", 0.84, 2.0, 1.33)
+"""Optics whose blur is half a voxel wide, where voxels are 1 wide: images do not tell their own."""
+SMALLEST_LEVEL = 16
+"""Voxels along the longest side of the coarsest level that a network may work at."""
+
+
+def learners() -> tuple[Method, ...]:
+    """Equiscope first, then its controls."""
+    campaign = config.load(CONFIG)
+    settings = [part.model_dump_json() for part in (campaign.network, campaign.finetune)]
+    settings += [campaign.predict.model_dump_json(), *map(bases.digest, bases.names())]
+    version = digest(sources(Path(__file__), ROOT), " ".join(settings))
+
+    def method(name: str, learn: Train, told: str, times: int = 1) -> Method:
+        return Method(name, learn, f"{name}: {told}.", version, times, ("yx", "zyx"))
+
+    ours = Train(campaign, campaign.network.group, base="auto", turned=True)
+    scratch = dataclasses.replace(ours, base="none")
+    plain = dataclasses.replace(scratch, group="trivial")
+    upright = "crops are neither turned nor mirrored, and no fields composed"
+    return (
+        method("ours", ours, "Equiscope, from the base model that does best on the shots"),
+        method("scratch", scratch, "as ours, from random weights"),
+        method(
+            "plain",
+            plain,
+            "as scratch, without equivariance: a plain U-Net with as many channels, so equal "
+            "compute and more parameters, on the same crops at any angle",
+        ),
+        method(
+            "scratch_upright", dataclasses.replace(scratch, turned=False), f"as scratch, {upright}"
+        ),
+        method("plain_upright", dataclasses.replace(plain, turned=False), f"as plain, {upright}"),
+        method(
+            "uncomposed",
+            dataclasses.replace(ours, composed=0.0),
+            "as ours, from crops of the shots alone",
+        ),
+        method(
+            "physics",
+            dataclasses.replace(ours, physics=0.05),
+            "as ours, with a loss of weight 0.05 by which the prediction, blurred by a Gaussian of "
+            "half a voxel, must explain the image",
+        ),
+        method("plain_tenfold", plain, "as plain, from ten times as many images", times=10),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Where a network works: on means of `coarser` voxels, or `finer` times enlarged.
+
+    One of the two is 1. Both are powers of two.
+    """
+
+    coarser: tuple[int, ...]
+    finer: int
+
+    def spacing(self, spacing: tuple[float, ...]) -> tuple[float, ...]:
+        """Distance between the network's voxels."""
+        return tuple(s * f / self.finer for s, f in zip(spacing, self.coarser, strict=True))
+
+    def image(self, voxels: Floats) -> Floats:
+        """An image as the network sees it."""
+        if self.finer > 1:
+            return labelling.refined(voxels, (self.finer,) * voxels.ndim)
+        return cast(Floats, shards.block_mean(voxels, self.coarser))
+
+    def labels(self, labels: Labels) -> Labels:
+        """Labels at the network's voxels."""
+        for axis in range(labels.ndim):
+            labels = labels.repeat(self.finer, axis)
+        return labels[tuple(slice(factor // 2, None, factor) for factor in self.coarser)]
+
+
+def scales(image: Image) -> Iterator[Scale]:
+    """Every scale that a network may work at: the pyramid's levels, and enlarged ones."""
+    shape = image.voxels.shape
+    axes = "zyx"[-len(shape) :]
+    sizes = dict(zip(axes, image.spacing, strict=True))
+    for level in tiles.pyramid(axes, shape, sizes, shape, shape, SMALLEST_LEVEL):
+        yield Scale(level.factors, 1)
+    for finer in ENLARGED:
+        yield Scale((1,) * len(shape), finer)
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """Learns as `finetune` does, without its gate.
+
+    Attributes
+    ----------
+    group: of symmetries; all groups compute equally much.
+    base: to start from: a name, auto or none.
+    turned: whether training crops are turned by any angle, and mirrored.
+    composed: fraction of crops that are composed; None for that of config.yaml.
+    physics: weight of the loss by which predictions must explain the image.
+    """
+
+    campaign: Campaign
+    group: str
+    base: str
+    turned: bool
+    composed: float | None = None
+    physics: float = 0.0
+
+    def __call__(self, examples: Sequence[Example], seed: int) -> Learned:
+        """Train a network on the examples for the steps of config.yaml."""
+        settings, family = self.campaign.finetune, self.campaign.network
+        if self.composed is not None:
+            settings = settings.model_copy(update={"composed": self.composed})
+        torch.set_num_threads(settings.threads)
+        plan = _plan(examples, family, self.group)
+        axes = plan.architecture.axes
+        shown = [_shown(example, plan.voxel_size_um) for example in examples]
+        reading = _reading(plan, self.campaign.predict)
+        base = _base(
+            bases.fitting(self.base, plan.architecture, family.object_voxels), shown, plan, reading
+        )
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        state = training.begin(plan.architecture, seed, device)
+        if base is not None:
+            steerable.restore(state.network, bases.learned(base))
+        start = settings.start.nothing if base is None else settings.start.base
+        schedule = training.Schedule(
+            steps=start.steps.of(axes),
+            learning_rate=start.learning_rate,
+            seed=seed,
+            unit=plan.unit_voxels,
+            knows=base is not None,
+            balance=start.balance,
+        )
+        draw = members.drawing(shown, axes, settings)
+        draw = draw if self.turned else _upright(draw)
+        further = None
+        if self.physics:
+            kernel = psf(GUESSED, (1.0,) * len(axes))
+            further = members.explaining(self.physics, kernel, plan.diameter_voxels, shown)
+        training.train(state, draw, schedule, lambda _: None, further)
+        exported = steerable.export(state.network.eval()).to(device)
+        segment = Segment(exported, plan.voxel_size_um, reading)
+        return Learned(segment, schedule.steps, schedule.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Labels images as `predict` does, each in one piece.
+
+    `spacing` is the distance between the network's voxels.
+    """
+
+    network: UNet
+    spacing: tuple[float, ...]
+    reading: Reading
+
+    def __call__(self, images: Sequence[Image]) -> list[Labels]:
+        """Labels of each image."""
+        return [self._labels(image) for image in images]
+
+    def _labels(self, image: Image) -> Labels:
+        scale = _nearest(image, self.spacing)
+        seen = scale.image(image.voxels)
+        found = trials.segmented(self.network, seen, scale.coarser, self.reading)
+        middle = tuple(
+            slice(scale.finer // 2, n * scale.finer, scale.finer) for n in image.voxels.shape
+        )
+        return np.asarray(found[middle], np.int32)
+
+
+def _plan(examples: Sequence[Example], family: Network, group: str) -> Plan:
+    """Measure the objects, choose the scale to work at and the network, as `lessons.plan` does."""
+    shown = [example for example in examples if example.labels.any()]
+    if not shown:
+        raise ValueError("the shots hold no object.")
+    sizes = [(example.labels, example.image.spacing) for example in shown]
+    width = float(np.median([shots.width(*each) for each in sizes]))
+    first = shown[0].image
+    spacing = min(
+        (scale.spacing(first.spacing) for scale in scales(first)),
+        key=lambda size: abs(math.log(width / min(size) / family.object_voxels)),
+    )
+    axes = "zyx"[-len(spacing) :]
+    return Plan(
+        network.design(axes, spacing, group, family.width.of(axes), family.levels),
+        float(np.median([shots.diameter(*each) for each in sizes])),
+        spacing,
+        tuple(family.object_voxels * min(spacing) / size for size in spacing),
+        sum(datasets.objects(labels) for labels, _ in sizes),
+    )
+
+
+def _reading(plan: Plan, settings: Predict) -> Reading:
+    return Reading(
+        instances.geometry(plan.diameter_voxels, settings.smallest_object, plan.unit_voxels),
+        settings.foreground,
+        settings.tile_voxels.of(plan.architecture.axes),
+    )
+
+
+def _base(
+    candidates: Sequence[str], shown: Sequence[Shown], plan: Plan, reading: Reading
+) -> str | None:
+    """The base that does best on the shots, as it is; None where there is none."""
+
+    def score(name: str) -> float:
+        based = training.begin(plan.architecture, 0, "cpu").network
+        steerable.restore(based, bases.learned(name))
+        exported = steerable.export(based.eval())
+        ones = (1,) * len(plan.voxel_size_um)
+        found = [trials.segmented(exported, one.image, ones, reading) for one in shown]
+        return float(
+            np.mean([trials.score(f, o.labels, o.known) for f, o in zip(found, shown, strict=True)])
+        )
+
+    return candidates[0] if len(candidates) == 1 else max(candidates, key=score, default=None)
+
+
+def _upright(draw: training.Draw) -> training.Draw:
+    return lambda generator: draw(cast(np.random.Generator, Upright(generator)))
+
+
+@dataclass(frozen=True, slots=True)
+class Upright:
+    """Draws as its generator does, but for the angle, which is 0, and chances: none comes true.
+
+    So crops are not mirrored either, and no fields are composed.
+    """
+
+    generator: np.random.Generator
+
+    def uniform(self, low: float, high: float) -> float:
+        """A number between the two; 0 of a whole turn."""
+        drawn = self.generator.uniform(low, high)
+        return 0.0 if high == 2 * math.pi else drawn
+
+    def random(self) -> float:
+        """A chance that never comes true."""
+        self.generator.random()
+        return 1.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.generator, name)
+
+
+def _nearest(image: Image, spacing: tuple[float, ...]) -> Scale:
+    """The scale at which an image's voxels come nearest to those of the network."""
+
+    def away(scale: Scale) -> float:
+        sizes = zip(scale.spacing(image.spacing), spacing, strict=True)
+        return sum(abs(math.log(size / wanted)) for size, wanted in sizes)
+
+    return min(scales(image), key=away)
+
+
+def _shown(example: Example, spacing: tuple[float, ...]) -> Shown:
+    """An example as the network sees it; where a block is cut, the annotation is silent."""
+    scale = _nearest(example.image, spacing)
+    image, cut = scale.image(example.image.voxels), scale.labels(example.labels)
+    labels, known = np.zeros(image.shape, np.int32), np.zeros(image.shape, bool)
+    inside = tuple(slice(0, n) for n in cut.shape)
+    labels[inside], known[inside] = cut, True
+    return Shown(image, labels, known)

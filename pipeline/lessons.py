@@ -1,0 +1,101 @@
+"""Lessons: shots read from volumes and annotations, at the level where the network is to work."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline import network, shots, volumes
+from pipeline.annotations import Annotated
+from pipeline.network import Architecture
+from pipeline.sections import Network
+from pipeline.shots import Example
+from pipeline.tiles import Box
+from pipeline.volumes import Volume
+
+Pair = tuple[Volume, Annotated]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the shots say about the network: where it works, and on objects of what size.
+
+    Attributes
+    ----------
+    diameter_um: of the disc or ball that has a typical object's size.
+    voxel_size_um: at which the network works, along its spatial axes.
+    unit_voxels: what a displacement of 1 stands for, along its spatial axes.
+    """
+
+    architecture: Architecture
+    diameter_um: float
+    voxel_size_um: tuple[float, ...]
+    unit_voxels: tuple[float, ...]
+    objects: int
+
+    @property
+    def diameter_voxels(self) -> tuple[float, ...]:
+        """The typical diameter in voxels at which the network works."""
+        return tuple(self.diameter_um / size for size in self.voxel_size_um)
+
+
+def plan(
+    volume: Volume, pairs: Sequence[Pair], diameter_um: float | None, settings: Network
+) -> Plan:
+    """Measure the objects, choose the level to work at and the network.
+
+    `volume` is where the objects are to be found; `diameter_um` is theirs where it is known.
+    Raises ValueError where neither a diameter nor an object is given.
+    """
+    diameters, widths, objects = [], [], 0
+    for shown, annotated in pairs:
+        voxel = shown.voxel_um(shown.levels[0])
+        for frame in annotated.frames:
+            labels = np.where(annotated.known(frame), annotated.labels(frame), 0)
+            if labels.any():
+                diameters.append(shots.diameter(labels, voxel))
+                widths.append(shots.width(labels, voxel))
+                objects += len(np.unique(labels[labels != 0]))
+    if diameter_um is None and not objects:
+        raise ValueError("the shots hold no object: annotate at least one.")
+    diameter = diameter_um or float(np.median(diameters))
+    width = float(np.median(widths)) if widths else diameter
+    level = min(
+        volume.levels,
+        key=lambda level: abs(np.log(width / min(volume.voxel_um(level)) / settings.object_voxels)),
+    )
+    voxel = volume.voxel_um(level)
+    return Plan(
+        network.design(
+            volume.space, voxel, settings.group, settings.width.of(volume.space), settings.levels
+        ),
+        diameter,
+        voxel,
+        tuple(settings.object_voxels * min(voxel) / size for size in voxel),
+        objects,
+    )
+
+
+def examples(pairs: Sequence[Pair], channel: str, plan: Plan) -> list[Example]:
+    """One example per annotated frame, with as much image around it as a crop may need."""
+    return [
+        _example(volume, annotated, frame, channel, plan)
+        for volume, annotated in pairs
+        for frame in annotated.frames
+    ]
+
+
+def _example(volume: Volume, annotated: Annotated, frame: int, channel: str, plan: Plan) -> Example:
+    level = volumes.level_at(volume, plan.voxel_size_um)
+    factors = volume.spatial(level.factors)
+    sides = volume.spatial(level.shape)
+    inside = annotated.space.coarsened(factors).clipped(sides)
+    around = inside.grown(network.receptive_field(plan.architecture)).clipped(sides)
+    labels, known = np.zeros(around.shape, np.int64), np.zeros(around.shape, bool)
+    middle = tuple(slice(factor // 2, None, factor) for factor in factors)
+    cut = annotated.labels(frame)[middle]
+    place = Box(inside.start, tuple(a + n for a, n in zip(inside.start, cut.shape, strict=True)))
+    labels[place.within(around)] = cut
+    known[place.within(around)] = annotated.known(frame)[middle]
+    image = volume.normalised(level.number, around, frame, volume.channel(channel))
+    return Example(image, labels, known)
