@@ -60,6 +60,7 @@ def _onnx_runtime(setup: Setup) -> Run:
     onnxruntime = importlib.import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = setup.mode.threads, 1
+    options.enable_cpu_mem_arena = False  # or a tile's memory is never given back to the others
     with tempfile.TemporaryDirectory(prefix="equiscope-inference-") as folder:
         path = Path(folder) / "network.onnx"
         _quietly(lambda: torch.onnx.export(setup.network, (setup.image,), path, verbose=False))

@@ -173,6 +173,8 @@ def prepared(network: UNet, grid: Grid) -> Prepared:
 
     On a CPU the channels of a voxel lie together in memory, which is faster there.
     """
+    # GPUs would round to 10 bits where they may, and the symmetry hold to a thousandth only.
+    torch.backends.cudnn.allow_tf32 = False
     ready = Prepared(network, grid).eval()
     layout = torch.contiguous_format
     if next(network.parameters()).device.type == "cpu":

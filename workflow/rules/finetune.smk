@@ -8,7 +8,7 @@ rule finetune:
     log:
         f"{LOGS}/finetune/{{model}}.log",
     resources:
-        jobs=1,
+        jobs=4,
         cpus_per_task=1,
         mem_mb=3500,
         runtime=120,
