@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from pipeline import (
@@ -155,6 +156,7 @@ def _assemble(
     shots: int,
 ) -> None:
     """Let the gate decide, and write the bundle of the network that it lets through."""
+    torch.set_num_threads(task.finetune.threads)  # the certificate's last digits depend on it
     results = {
         member: members.result(building / member)
         for member in ("whole", *task.finetune.gate.members)

@@ -101,9 +101,10 @@ def test_what_a_cancelled_job_left_undone_is_submitted_again(on_slurm: Path) -> 
 
 
 def test_a_stage_that_asks_for_a_gpu_runs_where_gpus_are(on_slurm: Path) -> None:
-    learnt = slurm("scontrol", "show", "job", *jobs(on_slurm, "logs/finetune/nuclei.log.jobs"))
-    assert "NodeList=g1" in learnt
-    assert "Partition=gpu" in learnt
+    for job in jobs(on_slurm, "logs/finetune/nuclei.log.jobs"):
+        learnt = slurm("scontrol", "show", "job", job)
+        assert "NodeList=g1" in learnt
+        assert "Partition=gpu" in learnt
     assert "Partition=cpu" in slurm("scontrol", "show", "job", jobs(on_slurm, JOBS)[0])
 
 
