@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "pipeline"
 CORE = {
     "tiles", "network", "losses", "shots", "training", "instances", "labelling", "fields",
     "steerable", "certificate", "ngff", "objects", "metrics", "figures", "simulate",
-    "outlines", "gate", "compose", "phantoms", "imaging", "trials", "optics", "physics",
+    "outlines", "gate", "compose", "grounds", "phantoms", "imaging", "trials", "optics", "physics",
 }  # fmt: skip
 EFFECTS = {
     "volumes", "shards", "segment", "readers", "annotations", "label_images", "drawings", "marks",
