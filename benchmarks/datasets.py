@@ -10,7 +10,6 @@ distances between voxels.
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +20,8 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import tifffile
+
+from pipeline.shots import equivalent_diameter
 
 QUANTILES = (0.01, 0.998)
 """Of an image's intensities: become 0 and 1."""
@@ -251,6 +252,4 @@ def typical_diameter(shots: tuple[Example, ...]) -> float:
     every = np.concatenate(sizes)
     if not len(every):
         return 0.0
-    median = float(np.median(every))
-    planar = shots[0].labels.ndim == 2
-    return math.sqrt(4 * median / math.pi) if planar else math.cbrt(6 * median / math.pi)
+    return equivalent_diameter(float(np.median(every)), shots[0].labels.ndim)

@@ -23,8 +23,8 @@ from pipeline import (
     config,
     instances,
     labelling,
+    lessons,
     members,
-    network,
     shards,
     shots,
     steerable,
@@ -151,30 +151,19 @@ class Train:
 
     def __call__(self, examples: Sequence[Example], seed: int) -> Learned:
         """Train a network on the examples for the steps of config.yaml."""
-        settings, family = self.campaign.finetune, self.campaign.network
+        settings = self.campaign.finetune
+        family = self.campaign.network.model_copy(update={"group": self.group})
         if self.composed is not None:
             settings = settings.model_copy(update={"composed": self.composed})
         torch.set_num_threads(settings.threads)
-        plan = _plan(examples, family, self.group)
+        plan = _plan(examples, family)
         axes = plan.architecture.axes
         shown = [_shown(example, plan.voxel_size_um) for example in examples]
         reading = _reading(plan, self.campaign.predict)
-        base = _base(
-            bases.fitting(self.base, plan.architecture, family.object_voxels), shown, plan, reading
-        )
+        candidates = bases.fitting(self.base, plan.architecture, family.object_voxels)
+        base = members.best_base(candidates, shown, plan, reading)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        state = training.begin(plan.architecture, seed, device)
-        if base is not None:
-            steerable.restore(state.network, bases.learned(base))
-        start = settings.start.nothing if base is None else settings.start.base
-        schedule = training.Schedule(
-            steps=start.steps.of(axes),
-            learning_rate=start.learning_rate,
-            seed=seed,
-            unit=plan.unit_voxels,
-            knows=base is not None,
-            balance=start.balance,
-        )
+        state, schedule = members.started(plan, base, settings.start, seed, device)
         draw = members.drawing(shown, axes, settings)
         draw = draw if self.turned else _upright(draw)
         further = None
@@ -212,7 +201,7 @@ class Segment:
         return np.asarray(found[middle], np.int32)
 
 
-def _plan(examples: Sequence[Example], family: Network, group: str) -> Plan:
+def _plan(examples: Sequence[Example], family: Network) -> Plan:
     """Measure the objects, choose the scale to work at and the network, as `lessons.plan` does."""
     shown = [example for example in examples if example.labels.any()]
     if not shown:
@@ -220,17 +209,12 @@ def _plan(examples: Sequence[Example], family: Network, group: str) -> Plan:
     sizes = [(example.labels, example.image.spacing) for example in shown]
     width = float(np.median([shots.width(*each) for each in sizes]))
     first = shown[0].image
-    spacing = min(
+    return lessons.fitted(
         (scale.spacing(first.spacing) for scale in scales(first)),
-        key=lambda size: abs(math.log(width / min(size) / family.object_voxels)),
-    )
-    axes = "zyx"[-len(spacing) :]
-    return Plan(
-        network.design(axes, spacing, group, family.width.of(axes), family.levels),
+        width,
         float(np.median([shots.diameter(*each) for each in sizes])),
-        spacing,
-        tuple(family.object_voxels * min(spacing) / size for size in spacing),
         sum(datasets.objects(labels) for labels, _ in sizes),
+        family,
     )
 
 
@@ -240,24 +224,6 @@ def _reading(plan: Plan, settings: Predict) -> Reading:
         settings.foreground,
         settings.tile_voxels.of(plan.architecture.axes),
     )
-
-
-def _base(
-    candidates: Sequence[str], shown: Sequence[Shown], plan: Plan, reading: Reading
-) -> str | None:
-    """The base that does best on the shots, as it is; None where there is none."""
-
-    def score(name: str) -> float:
-        based = training.begin(plan.architecture, 0, "cpu").network
-        steerable.restore(based, bases.learned(name))
-        exported = steerable.export(based.eval())
-        ones = (1,) * len(plan.voxel_size_um)
-        found = [trials.segmented(exported, one.image, ones, reading) for one in shown]
-        return float(
-            np.mean([trials.score(f, o.labels, o.known) for f, o in zip(found, shown, strict=True)])
-        )
-
-    return candidates[0] if len(candidates) == 1 else max(candidates, key=score, default=None)
 
 
 def _upright(draw: training.Draw) -> training.Draw:

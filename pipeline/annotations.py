@@ -93,15 +93,14 @@ def annotated(
     region: Mapping[str, tuple[int, int]],
     axes: str,
     shape: tuple[int, ...],
-    voxel_size_um: Mapping[str, float] | None = None,
+    voxel_size_um: Mapping[str, float],
 ) -> Annotated:
     """Open labels of an acquisition with these axes and sides. An empty `region` means all of it.
 
-    `voxel_size_um` is needed by points and by labels that are not complete.
     Raises ValueError where the labels do not fit the acquisition, or the region leaves it.
     """
     sides = {a: n for a, n in zip(axes, shape, strict=True) if a != "c"}
-    place = Place(sides, _spans(where, region, sides), voxel_size_um or {})
+    place = Place(sides, _spans(where, region, sides), voxel_size_um)
     where = f"{where}.labels"
     if annotation.path.lower().endswith(marks.SUFFIXES):
         drawing = drawings.opened(where, annotation, place)

@@ -5,7 +5,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file
-from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from pipeline import receipts, weights
@@ -41,7 +40,7 @@ class Card(BaseModel):
 def save(folder: Path, learned: dict[str, Tensor], card: Card) -> None:
     """Write a base; the card last."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / LEARNED).write_bytes(to_bytes({k: v.contiguous() for k, v in learned.items()}))
+    weights.write(folder / LEARNED, learned)
     receipts.write(folder / CARD, card.model_dump(mode="json"))
 
 

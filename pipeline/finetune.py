@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,11 +75,7 @@ def finetune(
 
     # act
     if not _is_bundle_of(target, recipe["hash"]):
-        if not receipts.is_of(building / "recipe.json", recipe["hash"]):
-            shutil.rmtree(building, ignore_errors=True)
-            receipts.write(
-                building / "recipe.json", {"recipe": recipe["hash"], "made_from": recipe}
-            )
+        receipts.begin(building, recipe)
         trained = Train(
             building,
             tuple(pairs),
@@ -92,7 +87,8 @@ def finetune(
             None if task.optics == "unknown" else Optics(**task.optics.model_dump()),
         )
         run(trained)
-        _assemble(building, plan, task, candidates, recipe["hash"], len(pairs))
+        results = {member: members.result(building / member) for member in wanted}
+        _assemble(building, plan, task, candidates, recipe["hash"], results)
         for member in wanted:
             shutil.rmtree(building / member, ignore_errors=True)
         volumes.publish(building, target)
@@ -153,15 +149,10 @@ def _assemble(
     task: FinetuneTask,
     candidates: Sequence[str],
     recipe: str,
-    shots: int,
+    results: Mapping[str, members.Result],
 ) -> None:
     """Let the gate decide, and write the bundle of the network that it lets through."""
     torch.set_num_threads(task.finetune.threads)  # the certificate's last digits depend on it
-    results = {
-        member: members.result(building / member)
-        for member in ("whole", *task.finetune.gate.members)
-        if (building / member).is_dir()
-    }
     whole = results.get("whole")
     base = whole.base if whole else candidates[0]
     decided = _decide(results, base, task.finetune.gate.margin)
@@ -169,14 +160,12 @@ def _assemble(
     learned: dict[str, Tensor] = (
         members.learned(building / "whole") if promoted else bases.learned(str(base))
     )
-    trained = training.begin(plan.architecture, 0, "cpu").network
+    trained = steerable.build(plan.architecture)
     steerable.restore(trained, learned)
     exported = steerable.export(trained.eval())
     geometry = instances.geometry(
         plan.diameter_voxels, task.finetune.gate.smallest_object, plan.unit_voxels
     )
-    loss = whole.loss if whole else ()
-    tenth = max(1, len(loss) // 10)
     card = weights.Card(
         architecture=weights.describe(plan.architecture),
         diameter_um=plan.diameter_um,
@@ -189,9 +178,9 @@ def _assemble(
         base=base,
         origin="base" if not promoted else "fine-tuned" if base else "from nothing",
         gate=decided,
-        shots=shots,
+        shots=len(task.shots),
         objects=plan.objects,
-        loss=tuple(float(np.mean(loss[i : i + tenth])) for i in range(0, len(loss), tenth)),
+        loss=training.tenths(whole.loss if whole else ()),
         certificate=weights.Certificate(**certificate.certify(trained, exported)),
         recipe=recipe,
     )

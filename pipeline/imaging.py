@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from pipeline.optics import widefield_sigma_um
 from pipeline.phantoms import Phantom
 
 Floats = npt.NDArray[np.float32]
@@ -71,10 +72,8 @@ def picture(
     light = light + draw(*imaging.haze) * haze
     voxel_um = draw(*imaging.diameter_um) / phantom.diameter
     aperture, wavelength = draw(*imaging.numerical_aperture), draw(*imaging.wavelength_um)
-    # Paraxial wide field: Zhang, Zerubia, Olivo-Marin, Applied Optics 46, 1819 (2007).
-    across = 0.21 * wavelength / aperture / voxel_um
-    along = 0.66 * wavelength * imaging.refractive_index / aperture**2 / voxel_um
-    sharp = np.array([along, across, across])[-light.ndim :] / step
+    along, across = widefield_sigma_um(wavelength, aperture, imaging.refractive_index)
+    sharp = np.array([along, across, across])[-light.ndim :] / voxel_um / step
     defocus = draw(*imaging.defocus) * phantom.diameter / step
     blurred = ndimage.gaussian_filter(light, np.minimum(np.hypot(sharp, defocus), 8))
     blurred = blurred + math.exp(draw(*np.log(imaging.background)))

@@ -1,6 +1,7 @@
 """Lessons: shots read from volumes and annotations, at the level where the network is to work."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,16 +61,25 @@ def plan(
         raise ValueError("the shots hold no object: annotate at least one.")
     diameter = diameter_um or float(np.median(diameters))
     width = float(np.median(widths)) if widths else diameter
-    level = min(
-        volume.levels,
-        key=lambda level: abs(np.log(width / min(volume.voxel_um(level)) / settings.object_voxels)),
+    voxels = [volume.voxel_um(level) for level in volume.levels]
+    return fitted(voxels, width, diameter, objects, settings)
+
+
+def fitted(
+    voxels_um: Iterable[tuple[float, ...]],
+    width_um: float,
+    diameter_um: float,
+    objects: int,
+    settings: Network,
+) -> Plan:
+    """The network for objects of this size, at those of the voxel sizes where they fit best."""
+    voxel = min(
+        voxels_um, key=lambda size: abs(math.log(width_um / min(size) / settings.object_voxels))
     )
-    voxel = volume.voxel_um(level)
+    axes = "zyx"[-len(voxel) :]
     return Plan(
-        network.design(
-            volume.space, voxel, settings.group, settings.width.of(volume.space), settings.levels
-        ),
-        diameter,
+        network.design(axes, voxel, settings.group, settings.width.of(axes), settings.levels),
+        diameter_um,
         voxel,
         tuple(settings.object_voxels * min(voxel) / size for size in voxel),
         objects,

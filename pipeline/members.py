@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file
-from safetensors.torch import save as to_bytes
 from torch import Tensor
 from tqdm import tqdm
 
@@ -32,13 +31,14 @@ from pipeline import (
     steerable,
     training,
     trials,
+    weights,
 )
 from pipeline.lessons import Pair, Plan, examples
 from pipeline.losses import Emphasis
 from pipeline.network import GROUPS, Architecture, UNet
 from pipeline.optics import Optics
-from pipeline.sections import Finetune
-from pipeline.shots import Example, Shot
+from pipeline.sections import Finetune, Starts
+from pipeline.shots import Example, Floats, Shot
 from pipeline.trials import Reading
 
 log = logging.getLogger("equiscope.finetune")
@@ -104,27 +104,23 @@ class Train:
             learns = [example.parted(0.5)[0] for example in learns]
         plain = name == "control"
         architecture = _plain(self.plan.architecture) if plain else self.plan.architecture
-        base = None if plain else self._choose(learns)
-        start = self.settings.start.nothing if base is None else self.settings.start.base
+        reading = self._reading()
+        base = best_base(() if plain else self.candidates, learns, self.plan, reading)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        state = training.begin(architecture, self.settings.seed, device)
-        if base is not None:
-            steerable.restore(state.network, bases.learned(base))
-        before = None if base is None else self._score(state.network, asked)
-        schedule = training.Schedule(
-            steps=start.steps.of(architecture.axes),
-            learning_rate=start.learning_rate,
-            seed=self.settings.seed,
-            unit=self.plan.unit_voxels,
-            knows=base is not None,
-            balance=start.balance,
+        state, schedule = started(
+            replace(self.plan, architecture=architecture),
+            base,
+            self.settings.start,
+            self.settings.seed,
+            device,
         )
+        before = None if base is None else self._score(state.network, asked)
         folder = self.building / name
         folder.mkdir(parents=True, exist_ok=True)
         objects = sum(example.objects() for example in learns)
         log.info("%s: %d objects, from %s, on %s", name, objects, base or "nothing", device)
         self._learn(state, learns, schedule, folder, name)
-        (folder / LEARNED).write_bytes(to_bytes(cpu(steerable.weights(state.network))))
+        weights.write(folder / LEARNED, steerable.weights(state.network))
         result = Result(
             base=base,
             loss=tuple(state.losses),
@@ -162,56 +158,91 @@ class Train:
 
             training.train(state, draw, schedule, after_step, further)
 
-    def _choose(self, learns: Sequence[Example]) -> str | None:
-        """The base that does best on what is to be learned from, as it is."""
-        if len(self.candidates) < 2:
-            return self.candidates[0] if self.candidates else None
-        standing = {}
-        for name in self.candidates:
-            network = training.begin(self.plan.architecture, 0, "cpu").network
-            steerable.restore(network, bases.learned(name))
-            standing[name] = (self._score(network, learns), -self._loss(network, learns))
-        said = ", ".join(f"{name} {score or 0:.2f}" for name, (score, _) in standing.items())
-        log.info("before training, the bases score %s", said)
-        return max(standing, key=lambda name: (standing[name][0] or 0.0, standing[name][1]))
+    def _reading(self) -> Reading:
+        gate = self.settings.gate
+        geometry = instances.geometry(
+            self.plan.diameter_voxels, gate.smallest_object, self.plan.unit_voxels
+        )
+        return Reading(geometry, gate.foreground, TILE_VOXELS[self.plan.architecture.axes])
 
     def _score(self, network: UNet, asked: Sequence[Example]) -> float | None:
         """Mean average precision of what the network finds; None where there is no object."""
         asked = [example for example in asked if example.objects()]
         if not asked:
             return None
-        network.eval()
-        exported = steerable.export(network)
-        gate = self.settings.gate
-        geometry = instances.geometry(
-            self.plan.diameter_voxels, gate.smallest_object, self.plan.unit_voxels
+        exported, reading = steerable.export(network.eval()), self._reading()
+        return _precision(
+            [trials.output(exported, example.image, reading.tile) for example in asked],
+            asked,
+            reading,
         )
-        reading = Reading(geometry, gate.foreground, TILE_VOXELS[self.plan.architecture.axes])
-        factors = (1,) * asked[0].image.ndim
-        weight = [example.objects() for example in asked]
-        scores = [
-            trials.score(
-                trials.segmented(exported, example.image, factors, reading),
-                example.labels,
-                example.known,
-            )
-            for example in asked
-        ]
-        return float(np.average(scores, weights=weight))
 
-    def _loss(self, network: UNet, learns: Sequence[Example]) -> float:
+
+def started(
+    plan: Plan, base: str | None, starts: Starts, seed: int, device: str
+) -> tuple[training.State, training.Schedule]:
+    """A network before its first step, from a base or from nothing, and how it is to learn."""
+    state = training.begin(plan.architecture, seed, device)
+    if base is not None:
+        steerable.restore(state.network, bases.learned(base))
+    start = starts.nothing if base is None else starts.base
+    schedule = training.Schedule(
+        steps=start.steps.of(plan.architecture.axes),
+        learning_rate=start.learning_rate,
+        seed=seed,
+        unit=plan.unit_voxels,
+        knows=base is not None,
+        balance=start.balance,
+    )
+    return state, schedule
+
+
+def best_base(
+    candidates: Sequence[str], learns: Sequence[Example], plan: Plan, reading: Reading
+) -> str | None:
+    """The base that does best on what is to be learned from, as it is; None of none.
+
+    Where none finds anything, the one whose loss is least.
+    """
+    if len(candidates) < 2:
+        return candidates[0] if candidates else None
+    network, standing = steerable.build(plan.architecture), {}
+    for name in candidates:
+        steerable.restore(network, bases.learned(name))
         exported = steerable.export(network.eval())
-        values = []
-        for example in learns:
-            output = trials.output(
-                exported, example.image, TILE_VOXELS[self.plan.architecture.axes]
-            )
-            unit = torch.tensor(self.plan.unit_voxels)
-            batch = shots.batch([Shot.of(example)])
-            values.append(
-                float(losses.supervised(torch.as_tensor(output)[None], batch, unit, SETTLED))
-            )
-        return float(np.mean(values))
+        outputs = [trials.output(exported, example.image, reading.tile) for example in learns]
+        score = _precision(outputs, learns, reading)
+        standing[name] = (score or 0.0, -_loss(outputs, learns, plan))
+    said = ", ".join(f"{name} {score:.2f}" for name, (score, _) in standing.items())
+    log.info("before training, the bases score %s", said)
+    return max(standing, key=lambda name: standing[name])
+
+
+def _precision(
+    outputs: Sequence[Floats], asked: Sequence[Example], reading: Reading
+) -> float | None:
+    """Mean average precision, an example counting by its objects; None where there are none."""
+    counts = [example.objects() for example in asked]
+    if not any(counts):
+        return None
+    scores = [
+        trials.score(
+            trials.found(output, (1,) * example.image.ndim, reading), example.labels, example.known
+        )
+        for output, example in zip(outputs, asked, strict=True)
+    ]
+    return float(np.average(scores, weights=counts))
+
+
+def _loss(outputs: Sequence[Floats], learns: Sequence[Example], plan: Plan) -> float:
+    unit = torch.tensor(plan.unit_voxels)
+    values = [
+        losses.supervised(
+            torch.as_tensor(output)[None], shots.batch([Shot.of(example)]), unit, SETTLED
+        )
+        for output, example in zip(outputs, learns, strict=True)
+    ]
+    return float(np.mean([float(value) for value in values]))
 
 
 def drawing(learns: Sequence[Example], axes: str, settings: Finetune) -> training.Draw:
@@ -262,11 +293,6 @@ def learned(folder: Path) -> dict[str, Tensor]:
 def result(folder: Path) -> Result:
     """What became of a member."""
     return Result.model_validate(receipts.read(folder / RESULT))
-
-
-def cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors in main memory."""
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _plain(architecture: Architecture) -> Architecture:

@@ -28,6 +28,19 @@ GAUSSIAN_REACH, DIFFRACTION_REACH = 4.0, (6.0, 12.0)
 """Where kernels end, in standard deviations: Gaussian; scalar along the axis and across it."""
 
 
+def widefield_sigma_um(
+    wavelength_um: float, numerical_aperture: float, refractive_index: float
+) -> tuple[float, float]:
+    """Standard deviations of the Gaussian near a wide-field point-spread function: axial, lateral.
+
+    0.66 wavelength n / NA^2 and 0.21 wavelength / NA, as is quoted from B. Zhang, J. Zerubia,
+    J.-C. Olivo-Marin, Applied Optics 46, 1819 (2007). The second is the least-squares fit to the
+    Airy disc; that to the axis of scalar diffraction is 0.73.
+    """
+    axial = 0.66 * wavelength_um * refractive_index / numerical_aperture**2
+    return axial, 0.21 * wavelength_um / numerical_aperture
+
+
 @dataclass(frozen=True, slots=True)
 class Optics:
     """A microscope in focus, without aberrations. Lengths are wavelengths in vacuum.
@@ -73,11 +86,9 @@ class Optics:
     def sigma_um(self, axes: str) -> tuple[float, ...]:
         """Standard deviations along `axes` of the Gaussian nearest to the point-spread function.
 
-        Wide field: 0.21 wavelength / NA across and 0.66 wavelength n / NA^2 along the axis, as is
-        quoted from B. Zhang, J. Zerubia, J.-C. Olivo-Marin, Applied Optics 46, 1819 (2007). The
-        first is the least-squares fit to the Airy disc; that to the axis of scalar diffraction is
-        0.73. A confocal with a small pinhole sees the product of excitation and emission, and a
-        light sheet that of sheet and emission: inverse variances of Gaussians add in a product.
+        Wide field: see `widefield_sigma_um`. A confocal with a small pinhole sees the product of
+        excitation and emission, and a light sheet that of sheet and emission: inverse variances of
+        Gaussians add in a product.
         Raises ValueError without a forward model.
         """
         if not self.has_forward_model:
@@ -88,12 +99,13 @@ class Optics:
         return tuple(self._sigma_um(axis) for axis in axes)
 
     def _sigma_um(self, axis: str) -> float:
-        across = 0.21 / self.numerical_aperture
-        along = 0.66 * self.refractive_index / self.numerical_aperture**2
-        ratio = along if axis == "z" else across
-        widths = [ratio * self.wavelength_um]
+        wavelengths = [self.wavelength_um]
         if self.modality == "confocal":
-            widths.append(ratio * (self.excitation_um or self.wavelength_um))
+            wavelengths.append(self.excitation_um or self.wavelength_um)
+        widths = [
+            widefield_sigma_um(length, self.numerical_aperture, self.refractive_index)[axis != "z"]
+            for length in wavelengths
+        ]
         if self.modality == "lightsheet" and self.sheet_um is not None and axis == "z":
             widths.append(self.sheet_um / FWHM)
         return 1 / math.sqrt(sum(width**-2 for width in widths))

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,14 +101,10 @@ class Train:
     def _write(self, state: training.State) -> None:
         trained = state.network.cpu()
         exported = steerable.export(trained)
-        tenth = max(1, len(state.losses) // 10)
         card = bases.Card(
             architecture=weights.describe(trained.architecture),
             object_voxels=self.task.network.object_voxels,
-            loss=tuple(
-                float(np.mean(state.losses[i : i + tenth]))
-                for i in range(0, len(state.losses), tenth)
-            ),
+            loss=training.tenths(state.losses),
             score=self._score(exported),
             certificate=weights.Certificate(**certificate.certify(trained, exported)),
             made_from=self.recipe,
@@ -161,13 +156,11 @@ def pretrain(
     target = receipt.with_suffix(".base")
     building = target.with_name(f"{target.name}.building")
     if not _is_base_of(target, recipe["hash"]):
-        if not receipts.is_of(building / "recipe.json", recipe["hash"]):
-            shutil.rmtree(building, ignore_errors=True)
-            receipts.write(building / "recipe.json", {"recipe": recipe["hash"]})
+        receipts.begin(building, recipe)
         log.info("%d steps of %d simulated fields", task.base.steps, task.base.fields)
         begun_from = None if parent is None else receipts.result(parent, "base")
         run(Train(building, begun_from, task, recipe))
-        for leftover in (CHECKPOINT, "recipe.json"):
+        for leftover in (CHECKPOINT, receipts.BEGUN):
             (building / leftover).unlink(missing_ok=True)
         volumes.publish(building, target)
     card = bases.read_card(str(target))

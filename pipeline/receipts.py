@@ -3,11 +3,15 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
+
+BEGUN = "recipe.json"
+"""In a folder of unfinished work: the recipe that it is made from."""
 
 
 def recipe(stage: str, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
@@ -91,6 +95,14 @@ def is_of(path: Path, recipe_hash: str) -> bool:
         return bool(read(path)["recipe"] == recipe_hash)
     except (ValueError, KeyError):
         return False
+
+
+def begin(building: Path, recipe: Mapping[str, Any]) -> None:
+    """Go on in the folder that work of this recipe began, or sweep what is there and begin it."""
+    record = building / BEGUN
+    if not is_of(record, recipe["hash"]):
+        shutil.rmtree(building, ignore_errors=True)
+        write(record, {"recipe": recipe["hash"], "made_from": recipe})
 
 
 def identity(path: Path) -> str:

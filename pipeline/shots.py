@@ -105,10 +105,12 @@ class Shot:
 def diameter(labels: Labels, voxel_size_um: tuple[float, ...]) -> float:
     """Median diameter, in um, of the disc or ball that has an object's size."""
     sizes = np.bincount(np.unique(labels[labels != 0], return_inverse=True)[1])
-    volume = float(np.median(sizes)) * math.prod(voxel_size_um)
-    if len(voxel_size_um) == 2:
-        return math.sqrt(4 * volume / math.pi)
-    return math.cbrt(6 * volume / math.pi)
+    return equivalent_diameter(float(np.median(sizes)) * math.prod(voxel_size_um), labels.ndim)
+
+
+def equivalent_diameter(size: float, axes: int) -> float:
+    """Diameter of the disc of this area, or of the ball of this volume."""
+    return math.sqrt(4 * size / math.pi) if axes == 2 else math.cbrt(6 * size / math.pi)
 
 
 def width(labels: Labels, voxel_size_um: tuple[float, ...]) -> float:

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from pipeline.optics import widefield_sigma_um
+
 
 @dataclass(frozen=True, slots=True)
 class Optics:
@@ -29,13 +31,10 @@ class Optics:
     read_noise: float
 
     def blur_um(self, axes: str) -> tuple[float, ...]:
-        """Standard deviations of the Gaussian that stands for the point-spread function.
-
-        Paraxial wide field: 0.21 wavelength / NA across, 0.66 wavelength n / NA^2 along the axis
-        (B. Zhang, J. Zerubia, J.-C. Olivo-Marin, Applied Optics 46, 1819, 2007).
-        """
-        across = 0.21 * self.wavelength_um / self.numerical_aperture
-        along = 0.66 * self.wavelength_um * self.refractive_index / self.numerical_aperture**2
+        """Standard deviations of the Gaussian that stands for the point-spread function."""
+        along, across = widefield_sigma_um(
+            self.wavelength_um, self.numerical_aperture, self.refractive_index
+        )
         return tuple(along if axis == "z" else across for axis in axes)
 
 

@@ -174,7 +174,9 @@ def _symmetric(weight: Tensor, planar: Any) -> Tensor:
             continue
         x, y = np.rint(action @ place).astype(int) + width // 2
         seen = weight.flatten(2)[:, :, (width - 1 - y) * width + x]
-        out, into = (_representation(t, element) for t in (planar.out_type, planar.in_type))
+        out, into = (
+            _representation(t, element).to(weight.device) for t in (planar.out_type, planar.in_type)
+        )
         turned.append(torch.einsum("po,pqk,qi->oik", out, seen, into))
     return torch.stack(turned).mean(dim=0).reshape(weight.shape)
 

@@ -1,7 +1,7 @@
 """The training loop: a network, shots, and a checkpoint that a killed job goes on from."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,12 @@ class State:
         self.network.load_state_dict(dumped["network"])
         self.optimiser.load_state_dict(dumped["optimiser"])
         self.losses = list(dumped["losses"])
+
+
+def tenths(losses: Sequence[float]) -> tuple[float, ...]:
+    """The mean loss of each tenth of a training."""
+    tenth = max(1, len(losses) // 10)
+    return tuple(float(np.mean(losses[i : i + tenth])) for i in range(0, len(losses), tenth))
 
 
 def begin(architecture: Architecture, seed: int, device: str) -> State:

@@ -38,19 +38,22 @@ def output(network: UNet, image: Floats, tile: tuple[int, ...]) -> Floats:
     ready = fields.prepared(network, grid)
     whole = np.empty((network.architecture.outputs, *image.shape), np.float32)
     for box in tiles.boxes(grid.shape, grid.tile):
-        full = Box(box.start, tuple(a + n for a, n in zip(box.start, grid.tile, strict=True)))
-        inner, places = fields.mirrored(grid.reads(full), image.shape)
+        inner, places = fields.mirrored(grid.reads(box), image.shape)
         seen = image[inner.slices][np.ix_(*places)]
         values = fields.forward(ready, seen)
         every = (slice(None),)
-        whole[every + box.slices] = values[every + box.within(full)]
+        whole[every + box.slices] = values[every + box.within(box)]
     return whole
 
 
 def segmented(network: UNet, image: Floats, factors: tuple[int, ...], reading: Reading) -> Labels:
     """Instances in an image at the network's level, at `factors` times its resolution."""
-    values = output(network, image, reading.tile)
-    around = Box((0,) * image.ndim, image.shape)
+    return found(output(network, image, reading.tile), factors, reading)
+
+
+def found(values: Floats, factors: tuple[int, ...], reading: Reading) -> Labels:
+    """Instances that a network's `output` tells of, at `factors` times its resolution."""
+    around = Box((0,) * len(factors), values.shape[1:])
     full = around.refined(factors)
     labels, _ = labelling.label(
         values, around, full, 0, factors, full.stop, reading.geometry, reading.foreground
@@ -71,5 +74,5 @@ def score(predicted: Labels, labels: Labels, known: npt.NDArray[np.bool_]) -> fl
     on_object = np.bincount(spoken[known & (labels > 0)].ravel(), minlength=len(whole))
     elsewhere = np.flatnonzero((2 * seen < whole) & (2 * on_object < seen))
     spoken = np.where(np.isin(spoken, elsewhere), 0, spoken)
-    found = [metrics.match(spoken, np.where(known, labels, 0), overlap) for overlap in OVERLAPS]
-    return float(np.mean([one.average_precision for one in found]))
+    scores = [metrics.match(spoken, np.where(known, labels, 0), overlap) for overlap in OVERLAPS]
+    return float(np.mean([one.average_precision for one in scores]))

@@ -3,6 +3,7 @@
 Loading runs no pickled code and needs no escnn.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
+from torch import Tensor
 
 from pipeline import receipts
 from pipeline.network import Architecture, UNet, plain
@@ -23,8 +25,7 @@ class Certificate(BaseModel):
     Attributes
     ----------
     equivariance: largest over the group's elements that map the lattice to itself.
-    equivariance_double: the same in double precision, where rounding hides nothing; none in cards
-        from before it was measured, like the next.
+    equivariance_double: the same in double precision, where rounding hides nothing.
     between_lattice_turns: for a turn by 45 degrees of a smooth image. The lattice of voxels keeps
         quarter turns alone, so every network is off here; "c8" and "d8" are built to be less so.
     export: of the exported network against the one that was trained.
@@ -36,8 +37,8 @@ class Certificate(BaseModel):
     equivariance: float
     export: float
     beyond_receptive_field: float
-    equivariance_double: float | None = None
-    between_lattice_turns: float | None = None
+    equivariance_double: float
+    between_lattice_turns: float
 
 
 class Gate(BaseModel):
@@ -109,9 +110,15 @@ class Card(BaseModel):
 def save(folder: Path, network: UNet, card: Card) -> None:
     """Write a bundle; the card last."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    (folder / WEIGHTS).write_bytes(to_bytes(state))
+    write(folder / WEIGHTS, network.state_dict())
     receipts.write(folder / CARD, card.model_dump(mode="json"))
+
+
+def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors of any device as safetensors."""
+    path.write_bytes(
+        to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    )
 
 
 def read_card(folder: Path) -> Card:

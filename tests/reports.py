@@ -82,6 +82,8 @@ class Bench:
             loss=(3.0, 2.0, 1.0),
             certificate=weights.Certificate(
                 equivariance=self.given.get("equivariance", 5e-7),
+                equivariance_double=1e-15,
+                between_lattice_turns=0.1,
                 export=1e-6,
                 beyond_receptive_field=0.0,
             ),

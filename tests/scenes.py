@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from pipeline import config, sections
+from pipeline import config, ingest, sections
 from pipeline.simulate import Optics, ellipsoids, fluorescence
 
 OPTICS = Optics(
@@ -93,6 +93,28 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 NETWORK = {"group": "auto", "width": {"yx": 16, "zyx": 24}, "levels": 1, "object_voxels": 7}
 
 
+GATE = {
+    "hold_out": 0.4,
+    "margin": 0.01,
+    "foreground": 0.5,
+    "smallest_object": 0.15,
+    "members": [],
+}
+
+
+def annotated(
+    folder: Path, shape: tuple[int, int], diameter_um: float, count: int
+) -> tuple[Path, dict[str, Any]]:
+    """Ingest an image of objects; its receipt, and its complete labels as a shot of `sample`."""
+    image, labels = simulated("yx", shape, diameter_um, count)
+    acquired = write(folder / "raw.tif", image, "yx")
+    tifffile.imwrite(folder / "labels.tif", labels, photometric="minisblack")
+    receipt = folder / "ingest" / "sample.json"
+    ingest.ingest(receipt, ingest_task(acquired), here)
+    labelled = annotation(folder / "labels.tif", "yx")
+    return receipt, {"acquisition": "sample", "labels": labelled, "region": {}}
+
+
 def finetune_task(shots: list[dict[str, Any]], channel: str, **given: Any) -> config.FinetuneTask:
     """A small network, from nothing, and a short training. `given` are settings of finetune."""
     steps = given.pop("steps", {"yx": 100, "zyx": 150})
@@ -105,13 +127,7 @@ def finetune_task(shots: list[dict[str, Any]], channel: str, **given: Any) -> co
         "guise": {"scale": 0.2, "contrast": 0.4, "background": 0.05, "noise": 0.05},
         "composed": 0.0,
         "physics": 0.0,
-        "gate": {
-            "hold_out": 0.4,
-            "margin": 0.01,
-            "foreground": 0.5,
-            "smallest_object": 0.15,
-            "members": [],
-        },
+        "gate": GATE,
         "seed": 0,
         "threads": 1,
         "checkpoint_steps": 10,

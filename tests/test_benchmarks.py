@@ -44,7 +44,13 @@ def run(f1: float) -> demo.Run:
         results={"nuclei/scratch_assay": {"objects": 700, "scores": [score]}},
         orphans={"nuclei/scratch_assay": 0},
         certificates={
-            "nuclei": Certificate(equivariance=1e-6, export=1e-6, beyond_receptive_field=0.0)
+            "nuclei": Certificate(
+                equivariance=1e-6,
+                equivariance_double=1e-15,
+                between_lattice_turns=0.1,
+                export=1e-6,
+                beyond_receptive_field=0.0,
+            )
         },
     )
 

@@ -7,20 +7,14 @@ import tifffile
 import torch
 from scipy.ndimage import gaussian_filter
 
-from pipeline import finetune, ingest, losses, members, optics, receipts, shots, training, weights
+from pipeline import finetune, losses, members, optics, receipts, shots, training, weights
 from pipeline.shots import Example, Guise, Shot, crop, diameter
 
 
 @pytest.fixture
 def learned(tmp_path):
     """An ingested image with labels, and the shot that speaks of them."""
-    image, labels = scenes.simulated("yx", (60, 70), 4.0, 15)
-    acquired = scenes.write(tmp_path / "raw.tif", image, "yx")
-    tifffile.imwrite(tmp_path / "labels.tif", labels, photometric="minisblack")
-    receipt = tmp_path / "ingest" / "sample.json"
-    ingest.ingest(receipt, scenes.ingest_task(acquired), scenes.here)
-    annotation = scenes.annotation(tmp_path / "labels.tif", "yx")
-    return receipt, {"acquisition": "sample", "labels": annotation, "region": {}}
+    return scenes.annotated(tmp_path, (60, 70), 4.0, 15)
 
 
 def train(learned, folder, run=scenes.here, **given):

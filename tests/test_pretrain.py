@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 import scenes
-import tifffile
 
-from pipeline import bases, config, finetune, ingest, network, pretrain, receipts, weights
+from pipeline import bases, config, finetune, network, pretrain, receipts, weights
 
 ROOT = Path(__file__).parents[1]
 
@@ -102,16 +101,7 @@ def test_a_base_of_another_network_is_refused():
 @pytest.fixture
 def shown(tmp_path):
     """An ingested image of 40 nuclei, and its labels as a shot."""
-    image, labels = scenes.simulated("yx", (96, 128), 5.0, 40)
-    acquired = scenes.write(tmp_path / "raw.tif", image, "yx")
-    tifffile.imwrite(tmp_path / "labels.tif", labels, photometric="minisblack")
-    receipt = tmp_path / "ingest" / "sample.json"
-    ingest.ingest(receipt, scenes.ingest_task(acquired), scenes.here)
-    return receipt, {
-        "acquisition": "sample",
-        "labels": scenes.annotation(tmp_path / "labels.tif", "yx"),
-        "region": {},
-    }
+    return scenes.annotated(tmp_path, (96, 128), 5.0, 40)
 
 
 def learn(shown, folder, shots=True, **given):
@@ -126,13 +116,7 @@ def learn(shown, folder, shots=True, **given):
 
 
 def gated(*members):
-    return {
-        "hold_out": 0.4,
-        "margin": 0.01,
-        "foreground": 0.5,
-        "smallest_object": 0.15,
-        "members": members,
-    }
+    return scenes.GATE | {"members": members}
 
 
 def test_the_gate_asks_about_objects_that_nobody_learned_from(campaign, shown, tmp_path):
