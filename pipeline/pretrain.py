@@ -18,12 +18,12 @@ from pipeline import (
     imaging,
     instances,
     phantoms,
+    publication,
     receipts,
     shots,
     steerable,
     training,
     trials,
-    volumes,
     weights,
 )
 from pipeline.config import PretrainTask
@@ -105,26 +105,28 @@ class Train:
             architecture=weights.describe(trained.architecture),
             object_voxels=self.task.network.object_voxels,
             loss=training.tenths(state.losses),
-            score=self._score(exported),
+            score=judged(exported, self.task),
             certificate=weights.Certificate(**certificate.certify(trained, exported)),
             made_from=self.recipe,
             recipe=self.recipe["hash"],
         )
         bases.save(self.building, steerable.weights(trained), card)
 
-    def _score(self, exported: UNet) -> float:
-        scores = []
-        for number in range(JUDGED):
-            generator = np.random.default_rng([self.task.seed, self.task.base.steps, number])
-            example, spacing = simulated(self.task, generator)
-            step = np.array(spacing)
-            unit = tuple(self.task.network.object_voxels / step)
-            width = math.sqrt(math.prod(self.task.base.specimen.diameter_voxels))
-            geometry = instances.geometry(tuple(width / step), 0.15, unit)
-            reading = Reading(geometry, 0.5, example.image.shape)
-            found = trials.segmented(exported, example.image, (1,) * len(spacing), reading)
-            scores.append(trials.score(found, example.labels, example.known))
-        return float(np.mean(scores))
+
+def judged(exported: UNet, task: PretrainTask) -> float:
+    """Mean average precision of a network on `JUDGED` fields that it did not learn from."""
+    scores = []
+    for number in range(JUDGED):
+        generator = np.random.default_rng([task.seed, task.base.steps, number])
+        example, spacing = simulated(task, generator)
+        step = np.array(spacing)
+        unit = tuple(task.network.object_voxels / step)
+        width = math.sqrt(math.prod(task.base.specimen.diameter_voxels))
+        geometry = instances.geometry(tuple(width / step), 0.15, unit)
+        reading = Reading(geometry, 0.5, example.image.shape)
+        found = trials.segmented(exported, example.image, (1,) * len(spacing), reading)
+        scores.append(trials.score(found, example.labels, example.known))
+    return float(np.mean(scores))
 
 
 def simulated(
@@ -162,7 +164,7 @@ def pretrain(
         run(Train(building, begun_from, task, recipe))
         for leftover in (CHECKPOINT, receipts.BEGUN):
             (building / leftover).unlink(missing_ok=True)
-        volumes.publish(building, target)
+        publication.publish(building, target)
     card = bases.read_card(str(target))
     facts = {"base": target.name, "weights": bases.digest(str(target)), "score": card.score}
     receipts.write(receipt, {"recipe": recipe, "facts": facts})

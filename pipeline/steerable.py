@@ -1,9 +1,10 @@
 """The layers that learn: steerable filters, and their export to plain ones."""
 
+import copy
 import sys
 import types
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,30 @@ class _Steered(nn.Module):
             initialize=False,
         )
         steerable.init.generalized_he_init(self.planar.weights.data, self.planar.basisexpansion)
+
+    @property
+    def rows(self) -> list[int]:
+        """Channels that come out and that give all others: of a regular field, the first."""
+        first, found = 0, []
+        for field in self.planar.out_type.representations:
+            found += [first] if field.name == "regular" else range(first, first + field.size)
+            first += field.size
+        return found
+
+    def restore(self, filters: Tensor, biases: Tensor) -> None:
+        """Take the coefficients that make these filters and biases of `rows`."""
+        expansion = copy.deepcopy(self.planar.basisexpansion).cpu().double()
+        spread = self.planar.bias_expansion.cpu().double()
+        shape, rows = self.planar.expand_parameters()[0].shape, self.rows
+        coefficients = _solved(
+            lambda given: expansion(given).reshape(shape)[rows],
+            filters.cpu(),
+            len(self.planar.weights),
+        )
+        shifts = _solved(lambda given: (spread @ given)[rows], biases.cpu(), len(self.planar.bias))
+        with torch.no_grad():
+            self.planar.weights.copy_(coefficients)
+            self.planar.bias.copy_(shifts)
 
     def filters(self, exact: bool = False) -> tuple[Tensor, Tensor]:
         """Filters `(out, in, *kernel)` and biases `(out,)` as a plain convolution takes them.
@@ -214,16 +239,21 @@ def build(architecture: Architecture) -> UNet:
 
 
 def weights(trained: UNet) -> dict[str, Tensor]:
-    """What was learned: coefficients of the filters, and the normalisations with their statistics.
+    """What was learned: filters and biases, and the normalisations with their statistics.
 
-    Everything else follows from the architecture.
+    Filters stand for the coefficients that make them: the basis of the coefficients is found by
+    linear algebra that chooses signs, and processors of different kind choose different ones. Of
+    the channels of a regular field the first is kept; symmetry gives the others.
     """
-    learned = {name for name, _ in trained.named_parameters()}
-    return {
-        name: tensor
-        for name, tensor in trained.state_dict().items()
-        if name in learned or ".normalisation." in name
-    }
+    kept = {}
+    for name, part in trained.named_modules():
+        if isinstance(part, _Steered):
+            with torch.no_grad():
+                filters, biases = part.planar.expand_parameters()
+            kept[f"{name}.filter"], kept[f"{name}.bias"] = filters[part.rows], biases[part.rows]
+        elif isinstance(part, nn.BatchNorm1d):
+            kept |= {f"{name}.{key}": value for key, value in part.state_dict().items()}
+    return kept
 
 
 def restore(network: UNet, learned: Mapping[str, Tensor]) -> None:
@@ -236,9 +266,37 @@ def restore(network: UNet, learned: Mapping[str, Tensor]) -> None:
     own = weights(network)
     if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in learned.items()}:
         raise ValueError("these weights belong to a network of another group, width or depth.")
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(learned[name])
+    for name, part in network.named_modules():
+        if isinstance(part, _Steered):
+            part.restore(learned[f"{name}.filter"], learned[f"{name}.bias"])
+        elif isinstance(part, nn.BatchNorm1d):
+            part.load_state_dict({key: learned[f"{name}.{key}"] for key in part.state_dict()})
+
+
+def _solved(linear: Callable[[Tensor], Tensor], wanted: Tensor, unknowns: int) -> Tensor:
+    """The unknowns that a linear map takes to what is wanted, by conjugate gradients.
+
+    M. R. Hestenes and E. Stiefel, J. Res. Natl. Bur. Stand. 49, 409 (1952), on the normal
+    equations; all in double precision.
+    """
+
+    def transposed(value: Tensor) -> Tensor:
+        at = torch.zeros(unknowns, dtype=torch.float64, requires_grad=True)
+        return torch.autograd.grad(linear(at), at, value)[0]
+
+    with torch.enable_grad():
+        found = torch.zeros(unknowns, dtype=torch.float64)
+        left = wanted.double()
+        descent = direction = transposed(left)
+        enough = 1e-28 * float(descent @ descent)
+        while float(descent @ descent) > enough:
+            image = linear(direction).detach()
+            step = (descent @ descent) / (image * image).sum()
+            found, left = found + step * direction, left - step * image
+            steeper = transposed(left)
+            direction = steeper + (steeper @ steeper) / (descent @ descent) * direction
+            descent = steeper
+    return found
 
 
 def export(trained: UNet) -> UNet:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import scenes
 
-from pipeline import bases, config, finetune, network, pretrain, receipts, weights
+from pipeline import bases, config, finetune, network, pretrain, receipts, steerable, weights
 
 ROOT = Path(__file__).parents[1]
 
@@ -87,6 +87,18 @@ def test_every_shipped_base_is_certified_and_fits_the_networks_of_the_settings(c
         axes, (1.0,) * len(axes), asked.group, asked.width.of(axes), asked.levels
     )
     assert name in bases.fitting("auto", wanted, asked.object_voxels)
+
+
+@pytest.mark.parametrize("name", bases.names())
+def test_a_shipped_base_does_here_what_it_did_where_it_was_made(campaign, name):
+    """Whatever this processor makes of the filters' basis."""
+    task = campaign.pretrain_task(name)
+    said = bases.read_card(name).architecture
+    pooling = tuple(map(tuple, said["pooling"]))
+    made = steerable.build(network.Architecture(**said | {"pooling": pooling}))
+    steerable.restore(made, bases.learned(name))
+    score = pretrain.judged(steerable.export(made), task)
+    assert score == pytest.approx(bases.read_card(name).score, abs=0.02)
 
 
 def test_a_base_of_another_network_is_refused():
