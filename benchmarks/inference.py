@@ -157,7 +157,7 @@ def exactness(name: str, case: Case) -> Iterator[Figure]:
 
 
 def _grid(network: UNet, tile: tuple[int, ...]) -> Grid:
-    return fields.grid(network, tile, tile)
+    return fields.grid(network.architecture, tile, tile)
 
 
 def _relative(difference: Tensor, to: Tensor) -> float:

@@ -22,9 +22,9 @@ from pipeline import (
     bases,
     config,
     instances,
-    labelling,
     lessons,
     members,
+    resample,
     shards,
     shots,
     steerable,
@@ -38,6 +38,7 @@ from pipeline.network import UNet
 from pipeline.optics import Optics, psf
 from pipeline.sections import Network, Predict
 from pipeline.shots import Example as Shown
+from pipeline.tiles import Box
 from pipeline.trials import Reading
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,7 +109,12 @@ class Scale:
     def image(self, voxels: Floats) -> Floats:
         """An image as the network sees it."""
         if self.finer > 1:
-            return labelling.refined(voxels, (self.finer,) * voxels.ndim)
+            places = tuple(
+                resample.centres_in_coarse(0, side * self.finer, self.finer)
+                for side in voxels.shape
+            )
+            around = Box((0,) * voxels.ndim, voxels.shape)
+            return resample.interpolated(voxels, around, places, voxels.shape)
         return cast(Floats, shards.block_mean(voxels, self.coarser))
 
     def labels(self, labels: Labels) -> Labels:

@@ -95,13 +95,14 @@ class Array:
         except slurm.SilentError:
             return True
 
-    def wait(self, units_left: Callable[[], int]) -> dict[str, str]:
+    def wait(self, progress: Callable[[], str]) -> dict[str, str]:
         """Wait until no job runs or will run; return the state of those that left no result.
 
+        `progress` says for the log how far the work is; it is asked every minute or so.
         Raises RuntimeError when the work raised in a job, and `slurm.SilentError` when nothing has
         been heard of the jobs for too long.
         """
-        crowd, report = self._crowd(), _Report(self.name, units_left)
+        crowd, report = self._crowd(), _Report(self.name, progress)
         grace = 0.0 if self.place == "local" else GRACE_S
         waiting, finished, lost = set(self.jobs), set[str](), dict[str, str]()
         heard, vanished, pause = time.monotonic(), dict[str, float](), FIRST_POLL_S
@@ -187,8 +188,8 @@ class Array:
 class _Report:
     """Says in the log what is waited for: when it changes, and now and then."""
 
-    def __init__(self, name: str, units_left: Callable[[], int]) -> None:
-        self.name, self.units_left = name, units_left
+    def __init__(self, name: str, progress: Callable[[], str]) -> None:
+        self.name, self.progress = name, progress
         self.said, self.at = "", float("-inf")
 
     def __call__(self, states: Mapping[str, str] | None, waiting: Collection[str]) -> None:
@@ -197,5 +198,5 @@ class _Report:
         text = text if states is not None else f"{len(waiting)} jobs; SLURM does not answer"
         age = time.monotonic() - self.at
         if age >= (QUIET_S if text != self.said else REMINDER_S):
-            logger.info("%s: waiting: %s; %d units left", self.name, text, self.units_left())
+            logger.info("%s: waiting: %s; %s", self.name, text, self.progress())
             self.said, self.at = text, time.monotonic()

@@ -5,9 +5,11 @@ Exit codes: 0 done, 1 the work failed, 2 the command, the settings or the inputs
 
 import argparse
 import contextlib
+import errno
 import fcntl
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +24,8 @@ from pipeline.sections import Section
 Call = Callable[[argparse.Namespace], None]
 TaskKind = TypeVar("TaskKind", bound=Section)
 log = logging.getLogger("equiscope")
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""Errors of a disk that is full or read-only."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,8 +49,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _failed(fault: Exception, code: int) -> int:
     log.debug("", exc_info=fault)
-    print(f"equiscope: {fault}", file=sys.stderr)
+    print(f"equiscope: {_sentence(fault)}", file=sys.stderr)
     return code
+
+
+def _sentence(fault: Exception) -> str:
+    """What happened and what to do; of a disk that fails, the system says the first alone."""
+    if not isinstance(fault, OSError) or fault.errno not in DISK:
+        return str(fault)
+    where = f" ({fault.filename})" if fault.filename else ""
+    return (
+        f"{os.strerror(fault.errno)}{where}. Make room on the disk that holds the results, or "
+        "have it mounted writable, and run again: what was written stays."
+    )
 
 
 @contextlib.contextmanager
@@ -73,7 +88,8 @@ def _label(options: argparse.Namespace) -> str:
     receipt = getattr(options, "receipt", None)
     if receipt is None:
         return ""
-    name = receipt.stem if options.command != "predict" else f"{receipt.parent.name}/{receipt.stem}"
+    is_of_model = options.command in ("predict", "export")
+    name = f"{receipt.parent.name}/{receipt.stem}" if is_of_model else receipt.stem
     return f"{name}: "
 
 
@@ -118,9 +134,28 @@ def _parser() -> argparse.ArgumentParser:
     _add_stage(report)
     _add_receipts(report, "--predictions", "predict receipts of the whole campaign")
 
+    export = command("export", _export, "labels and table of a prediction -> other tools' formats")
+    export.add_argument("receipt", type=_existing, help="the predict receipt")
+    export.add_argument(
+        "--as",
+        dest="form",
+        choices=("dense", "anndata"),
+        required=True,
+        help="dense: labels 1 to N in 32 bits, in the volume; anndata: the table as .h5ad",
+    )
+    export.add_argument("--out", type=Path, help=".h5ad file (default: beside the receipt)")
+
     summary = command("summary", _summary, "say what a campaign found, and where to look")
     summary.add_argument("receipt", type=Path, help="the report's receipt")
     return parser
+
+
+def _existing(text: str) -> Path:
+    """A receipt that is there: no command makes folders for one that is mistyped."""
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"there is no receipt {path}: run predict first.")
+    return path
 
 
 def _add_stage(parser: argparse.ArgumentParser) -> None:
@@ -224,9 +259,14 @@ def _predict(options: argparse.Namespace) -> None:
     from pipeline import predict
 
     task = _task(options, config.PredictTask, lambda campaign: campaign.predict_task())
-    predict.predict(
-        options.receipt, options.image, options.model, task, options.cpus_per_task, _run(options)
+    allocation = cluster.allocation(options)
+    means = predict.Means(
+        workers=allocation.cpus_per_task,
+        memory_mb=allocation.mem_mb,
+        gpu=allocation.gpu > 0,
+        jobs=lambda work, units: len(cluster.deal(work, units, allocation)),
     )
+    predict.predict(options.receipt, options.image, options.model, task, means, _run(options))
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -236,6 +276,12 @@ def _report(options: argparse.Namespace) -> None:
     predictions = {(path.parent.name, path.stem): path for path in options.predictions}
     results = options.receipt.parent.parent
     report.report(options.receipt, results, predictions, task)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from pipeline import export
+
+    print(export.export(options.receipt, options.form, options.out))
 
 
 def _summary(options: argparse.Namespace) -> None:

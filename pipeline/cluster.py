@@ -8,23 +8,33 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
-import itertools
 import logging
+import math
 import os
 import re
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Generic, NoReturn, Protocol, TypeVar
+from typing import Generic, NoReturn, Protocol, TypeVar, runtime_checkable
 
 from . import slurm
 from .arrays import Array
+from .dealing import shares
 from .submission import Allocation, add_arguments, allocation, devices, submit
 
-__all__ = ["Allocation", "Work", "add_arguments", "allocation", "complete", "shares"]
+__all__ = [
+    "Allocation",
+    "Measured",
+    "Work",
+    "add_arguments",
+    "allocation",
+    "complete",
+    "deal",
+    "shares",
+]
 
 logger = logging.getLogger("equiscope.cluster")
 
@@ -43,13 +53,30 @@ class Work(Protocol[Unit]):
         """Do these units, or what is left of them, and leave the results on disk."""
 
 
-def shares(units: Sequence[Unit], jobs: int) -> list[Sequence[Unit]]:
-    """Deal `units`, in order, to at most `jobs` shares whose sizes differ by at most one."""
-    if jobs < 1:
-        raise ValueError(f"jobs is {jobs}: it must be at least 1.")
-    count = min(jobs, len(units))
-    edges = [len(units) * index // count for index in range(count + 1)] if count else [0]
-    return [units[low:high] for low, high in itertools.pairwise(edges)]
+@runtime_checkable
+class Measured(Work[Unit], Protocol[Unit]):
+    """Work whose units have a size, and that can say how far it is."""
+
+    def size(self, unit: Unit) -> float:
+        """Billions of voxels in a unit."""
+
+    def only(self, share: Sequence[Unit]) -> "Measured[Unit]":
+        """The same work with these units alone: all that travels to a job."""
+
+    def watch(self) -> Callable[[], str]:
+        """Begin to watch jobs at work. What comes says, each time, how far they are."""
+
+
+def deal(work: Work[Unit], units: Sequence[Unit], allocation: Allocation) -> list[Sequence[Unit]]:
+    """Deal units to jobs, in their order.
+
+    On SLURM jobs queue, so there are as many as `job_gvoxel` asks for; elsewhere all start at
+    once, so there are at most `jobs`.
+    """
+    if not isinstance(work, Measured):
+        return shares(units, allocation.jobs)
+    budget = allocation.job_gvoxel if allocation.place == "slurm" else math.inf
+    return shares(units, allocation.jobs, [work.size(unit) for unit in units], budget)
 
 
 def complete(work: Work[Unit], allocation: Allocation, folder: Path, name: str) -> None:
@@ -70,7 +97,7 @@ def complete(work: Work[Unit], allocation: Allocation, folder: Path, name: str) 
         if former is not None and former.may_run():
             logger.info("%s: attached to the array that still runs in %s", name, former.folder)
             with _cancelling(former):
-                former.wait(lambda: len(work.missing()))
+                former.wait(_watch(work))
             former.end()
         missing = work.missing()
         fruitless = 0
@@ -94,15 +121,17 @@ def _run(
 ) -> Mapping[str, str]:
     """Have the missing units done once over; return the states of jobs that were lost."""
     if allocation.place == "debug":
-        for share in shares(missing, allocation.jobs):
+        for share in deal(work, missing, allocation):
             work(share)
         return {}
     seen = devices(allocation) if allocation.place == "local" else [""]
     jobs = allocation.jobs if seen == [""] else min(allocation.jobs, len(seen))
     array = Array.new(allocation.place, _queue_name(folder, name), folder)
     calls = [
-        _Share(work, units, seen[index % len(seen)], array.folder)
-        for index, units in enumerate(shares(missing, jobs))
+        _Share(_only(work, units), units, seen[index % len(seen)], array.folder)
+        for index, units in enumerate(
+            deal(work, missing, dataclasses.replace(allocation, jobs=jobs))
+        )
     ]
     with _cancelling(array):
         # recorded before there are jobs: a driver killed while it submits leaves jobs, too
@@ -118,12 +147,22 @@ def _run(
             len(missing),
             array.folder,
         )
-        lost = array.wait(lambda: len(work.missing()))
+        lost = array.wait(_watch(work))
     if allocation.place == "local":
         for job in submitted:
             job.done()  # reaps the process
     array.end()
     return lost
+
+
+def _only(work: Work[Unit], units: Sequence[Unit]) -> Work[Unit]:
+    return work.only(units) if isinstance(work, Measured) else work
+
+
+def _watch(work: Work[Unit]) -> Callable[[], str]:
+    if isinstance(work, Measured):
+        return work.watch()
+    return lambda: f"{len(work.missing())} units left"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,11 @@ Tiles lie on a grid of their own, whoever asks: so the same voxel always gets th
 
 import copy
 import itertools
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.network import UNet, compressed, receptive_field
+from pipeline.network import Architecture, UNet, compressed, receptive_field
 from pipeline.tiles import Box
 
 Floats = npt.NDArray[np.float32]
+Precision = Literal["float32", "bfloat16"]
+log = logging.getLogger("equiscope.fields")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +48,9 @@ class Grid:
         return Box(start, stop)
 
 
-def grid(network: UNet, shape: tuple[int, ...], tile: tuple[int, ...]) -> Grid:
+def grid(architecture: Architecture, shape: tuple[int, ...], tile: tuple[int, ...]) -> Grid:
     """Tiles of at most `tile` voxels, no larger than the image needs."""
-    stride = network.architecture.stride
-    radius = receptive_field(network.architecture)
+    stride, radius = architecture.stride, receptive_field(architecture)
     fitted = tuple(
         s * max(1, min(t // s, math.ceil(n / s)))
         for t, s, n in zip(tile, stride, shape, strict=True)
@@ -84,7 +87,7 @@ class Prepared(nn.Module):
     def __init__(self, network: UNet, grid: Grid) -> None:
         super().__init__()
         self.pooling = network.architecture.pooling
-        self.context = grid.context
+        self.context, self.tile = grid.context, grid.tile
         self.down, self.head = copy.deepcopy(network.down), copy.deepcopy(network.head)
         self.up = nn.ModuleList(map(_Up, network.up, self.pooling))
         for part in self.down.modules():
@@ -185,9 +188,28 @@ def prepared(network: UNet, grid: Grid) -> Prepared:
     return ready
 
 
-def forward(network: Prepared, image: Floats) -> Floats:
-    """The network's output `(outputs, *tile)` from the image in `grid.reads(tile)`."""
+def forward(
+    network: Prepared, images: Sequence[Floats], precision: Precision = "float32"
+) -> list[Floats]:
+    """The network's outputs `(outputs, *tile)` from the images in `grid.reads(tile)` of tiles.
+
+    Takes all at once where the device's memory allows it, else halves of them.
+    Raises RuntimeError where it does not hold a single one.
+    """
     device = next(network.parameters()).device
-    with torch.inference_mode():
-        output = network(torch.as_tensor(image[None, None], device=device))[0].cpu().numpy()
-    return np.ascontiguousarray(output)
+    low = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    try:
+        with torch.inference_mode(), low:
+            seen = torch.from_numpy(np.stack(images)[:, None]).to(device)
+            output = network(seen).float().cpu().numpy()
+        return [np.ascontiguousarray(one) for one in output]
+    except torch.OutOfMemoryError as error:
+        if len(images) == 1:
+            raise RuntimeError(
+                f"the device has no memory for one tile of {network.tile} voxels: lower "
+                "predict.tile_voxels, or ask for a larger device."
+            ) from error
+    log.info("the device has no memory for %d tiles at once: taking halves", len(images))
+    torch.cuda.empty_cache()
+    half = len(images) // 2
+    return forward(network, images[:half], precision) + forward(network, images[half:], precision)

@@ -16,6 +16,7 @@ from pipeline import (
     lessons,
     members,
     network,
+    publication,
     receipts,
     steerable,
     training,
@@ -91,7 +92,7 @@ def finetune(
         _assemble(building, plan, task, candidates, recipe["hash"], results)
         for member in wanted:
             shutil.rmtree(building / member, ignore_errors=True)
-        volumes.publish(building, target)
+        publication.publish(building, target)
 
     # receipt
     card = weights.read_card(target)

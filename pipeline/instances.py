@@ -2,19 +2,28 @@
 
 Everything here is a function of a voxel's neighbourhood, in integers, with ties broken by
 address. So a piece of the image that holds the neighbourhood gives what the whole image gives,
-and no stitching follows.
+and no stitching follows. Work is done for voxels of objects alone: most of an image is none.
+
+    output of a tile --pointers--> where its voxels point --votes--> how often each place is meant
+    votes of the tiles around --centres--> centres in a tile
+    centres around a box, its pointers --owned--> the centre that each voxel belongs to
 """
 
 import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+
+from pipeline.tiles import Box
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
-Integers = npt.NDArray[np.int64]
+Steps = npt.NDArray[np.int8] | npt.NDArray[np.int16]
+Counts = npt.NDArray[np.int32]
+Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +48,19 @@ class Geometry:
     votes: int
 
     @property
+    def voting(self) -> tuple[int, ...]:
+        """Voxels beside a box whose pointers decide which centres the box has."""
+        return tuple(map(sum, zip(self.reach, self.blur, self.apart, strict=True)))
+
+    @property
+    def owning(self) -> tuple[int, ...]:
+        """Voxels beside a box whose centres may own voxels of the box."""
+        return tuple(map(sum, zip(self.reach, self.catch, strict=True)))
+
+    @property
     def halo(self) -> tuple[int, ...]:
         """Voxels beside a box whose network output decides which labels the box gets."""
-        parts = (self.reach, self.catch, self.apart, self.blur, self.reach)
-        return tuple(sum(part) for part in zip(*parts, strict=True))
+        return tuple(map(sum, zip(self.voting, self.owning, strict=True)))
 
 
 def geometry(diameter: tuple[float, ...], smallest: float, unit: tuple[float, ...]) -> Geometry:
@@ -65,68 +83,212 @@ def geometry(diameter: tuple[float, ...], smallest: float, unit: tuple[float, ..
     )
 
 
-def pointed(displacement: Floats, reach: tuple[int, ...]) -> tuple[Integers, Bools]:
-    """The voxel that each voxel points to, `(axes, *shape)`, and whether that is within reach."""
-    steps = np.rint(displacement).astype(np.int64)
-    limit = np.reshape(reach, (-1,) + (1,) * (steps.ndim - 1))
-    within = np.asarray((np.abs(steps) <= limit).all(axis=0))
-    return np.indices(steps.shape[1:]) + steps, within
+@dataclass(frozen=True, slots=True)
+class Pointers:
+    """What the network says of a box of voxels: as little of it as labels need.
 
-
-def centres(foreground: Bools, displacement: Floats, geometry: Geometry) -> Bools:
-    """True at the centres of objects.
-
-    `displacement` has shape `(axes, *shape)`, in voxels. A centre has enough votes in its box,
-    and more than any voxel within `geometry.apart` when near votes count more (a tent as wide as
-    the box); of equals, the first in address order.
+    Attributes
+    ----------
+    logit: of the foreground, `(*box)`.
+    steps: whole voxels from each voxel to where it points, `(axes, *box)`; where that is beyond
+        reach, the first of them is `void`.
     """
-    shape = foreground.shape
-    target, within = pointed(displacement, geometry.reach)
-    sides = np.reshape(shape, (-1,) + (1,) * len(shape))
-    valid = foreground & within & ((target >= 0) & (target < sides)).all(axis=0)
-    address = np.ravel_multi_index(tuple(target[:, valid]), shape)
-    votes = near = np.bincount(address, minlength=foreground.size).reshape(shape)
+
+    logit: Floats
+    steps: Steps
+
+    @property
+    def void(self) -> int:
+        """A step that none can take."""
+        return int(np.iinfo(self.steps.dtype).max)
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory."""
+        return self.logit.nbytes + self.steps.nbytes
+
+    def cut(self, inner: Box, outer: Box) -> "Pointers":
+        """Those of the box `inner`, where these are of `outer`."""
+        inside = inner.within(outer)
+        return Pointers(self.logit[inside], self.steps[(slice(None), *inside)])
+
+
+@dataclass(frozen=True, slots=True)
+class Votes:
+    """How often the voxels of a box point to each place that they point to.
+
+    Attributes
+    ----------
+    places: each place once, `(axes, n)`, in voxels of the whole image.
+    counts: how often it is meant, `(n,)`.
+    """
+
+    places: Places
+    counts: Counts
+
+
+def pointers(output: Floats, geometry: Geometry) -> Pointers:
+    """What the network's output `(1 + axes, *box)` says, displacements in whole voxels."""
+    dtype = np.int8 if max(geometry.reach) < np.iinfo(np.int8).max else np.int16
+    steps = np.empty((len(output) - 1, *output.shape[1:]), dtype)
+    within = np.ones(output.shape[1:], bool)
+    for axis, (unit, reach) in enumerate(zip(geometry.unit, geometry.reach, strict=True)):
+        far = np.rint(output[1 + axis] * np.float32(unit))
+        # What is no number is not within reach either.
+        within &= np.abs(far) <= reach
+        steps[axis] = np.clip(np.nan_to_num(far), -reach, reach)
+    steps[0][~within] = np.iinfo(dtype).max
+    return Pointers(np.ascontiguousarray(output[0]), steps)
+
+
+def votes(of: Pointers, box: Box, threshold: float, geometry: Geometry, shape: Places) -> Votes:
+    """The votes of the solid voxels of `box`; `shape` is that of the image.
+
+    Solid is what has a logit above `threshold`. A vote for a place outside the image is void.
+    """
+    solid = np.flatnonzero((of.logit > threshold) & (of.steps[0] != of.void))
+    start, reach = _column(box.start), _column(geometry.reach)
+    sides = tuple(n + 2 * r for n, r in zip(box.shape, geometry.reach, strict=True))
+    # From here on places are counted from the corner of what the box's voxels can reach.
+    target = np.stack(np.unravel_index(solid, box.shape)) + reach
+    target += of.steps.reshape(len(sides), -1)[:, solid]
+    corner = start - reach
+    inside = ((target + corner >= 0) & (target + corner < shape.reshape(-1, 1))).all(axis=0)
+    counts = np.bincount(
+        np.ravel_multi_index(tuple(target[:, inside]), sides), minlength=int(np.prod(sides))
+    )
+    meant = np.flatnonzero(counts)
+    places = np.stack(np.unravel_index(meant, sides)) + corner
+    return Votes(places, counts[meant].astype(np.int32))
+
+
+def centres(around: Sequence[Votes], box: Box, geometry: Geometry, shape: Places) -> Places:
+    """Places of the centres in `box`, `(axes, n)`, from all votes for what lies around it.
+
+    A centre has enough votes in its box, and more than any voxel within `geometry.apart` when
+    near votes count more (a tent as wide as the box); of equals, the first in address order.
+    """
+    area = box.grown(geometry.apart).grown(geometry.blur)
+    cast = np.zeros(area.shape, np.int32)
+    for some in around:
+        inside = inside_of(some.places, area)
+        # Each place stands once in `some`, so none is added to twice.
+        cast[tuple(some.places[:, inside] - _column(area.start))] += some.counts[inside]
+    gathered, near = cast, cast
     for axis, half in enumerate(geometry.blur):
-        box = np.ones(2 * half + 1, int)
-        tent = half + 1 - np.abs(np.arange(-half, half + 1))
-        votes = ndimage.convolve1d(votes, box, axis, mode="constant")
-        near = ndimage.convolve1d(near, tent, axis, mode="constant")
-    first = np.arange(foreground.size - 1, -1, -1).reshape(shape)
-    rank = near * foreground.size + first
-    window = tuple(2 * apart + 1 for apart in geometry.apart)
-    best = ndimage.maximum_filter(rank, size=window, mode="constant", cval=-1)
-    return (rank == best) & (votes >= geometry.votes)
+        weights = [half + 1 - abs(i) for i in range(-half, half + 1)]
+        gathered = _weighed(gathered, axis, [1] * len(weights))
+        near = _weighed(near, axis, weights)
+    enough = gathered[box.within(box.grown(geometry.apart))] >= geometry.votes
+    if not enough.any():
+        return np.empty((len(box.start), 0), np.int64)
+    reached = box.grown(geometry.apart)
+    beyond = np.full(near.shape, -1, np.int32)
+    held = reached.clipped(tuple(int(n) for n in shape)).within(reached)
+    beyond[held] = near[held]
+    best = beyond
+    for axis, half in enumerate(geometry.apart):
+        best = _highest(best, axis, 2 * half + 1)
+    found = np.stack(np.nonzero(enough & (beyond[box.within(reached)] == best)))
+    alone = np.ones(found.shape[1], bool)
+    middle = found + _column(geometry.apart)
+    height = beyond[tuple(middle)]
+    for offset in _earlier(geometry.apart):
+        alone &= beyond[tuple(middle + _column(offset))] != height
+    return found[:, alone] + _column(box.start)
 
 
-def assign(chosen: Bools, displacement: Floats, is_centre: Bools, geometry: Geometry) -> Integers:
-    """For each chosen voxel, 1 + the flat index of the centre it belongs to; 0 where none is.
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """Whose the voxels of a box are.
+
+    Attributes
+    ----------
+    owner: 1 + the number of the centre that a voxel belongs to; 0 where none is, `(*box)`.
+    agrees: whether the voxel points into the box that its centre's votes were gathered in.
+    """
+
+    owner: Counts
+    agrees: Bools
+
+
+def owned(of: Pointers, box: Box, chosen: Bools, known: Places, geometry: Geometry) -> Owned:
+    """The centre that each chosen voxel of `box` belongs to, of those `known`, `(axes, n)`.
 
     The nearest centre to where the voxel points, within `geometry.catch`; of equally near ones,
     the first in address order.
     """
-    shape = chosen.shape
-    target, within = pointed(displacement, geometry.reach)
-    waiting = np.flatnonzero(chosen & within)
-    places = target.reshape(len(shape), -1)[:, waiting]
-    owner = np.zeros(chosen.size, np.int64)
-    for offset in _nearest_first(geometry.catch):
-        found = places + np.reshape(offset, (-1, 1))
-        inside = ((found >= 0) & (found < np.reshape(shape, (-1, 1)))).all(axis=0)
-        flat = np.ravel_multi_index(tuple(found[:, inside]), shape)
-        hit = np.zeros(len(waiting), bool)
-        hit[inside] = is_centre.reshape(-1)[flat]
-        flat_hit = np.ravel_multi_index(tuple(found[:, hit]), shape)
-        owner[waiting[hit]] = 1 + flat_hit
-        waiting, places = waiting[~hit], places[:, ~hit]
-        if not len(waiting):
-            break
-    return owner.reshape(shape)
+    area = box.grown(geometry.reach)
+    caught = np.zeros(area.shape, np.int32)
+    number = np.arange(1, known.shape[1] + 1, dtype=np.int32)
+    # The last to be written stays: the nearest comes last.
+    for offset in reversed(_nearest_first(geometry.catch)):
+        places = known - _column(offset)
+        inside = inside_of(places, area)
+        caught[tuple(places[:, inside] - _column(area.start))] = number[inside]
+    mine = np.flatnonzero(chosen & (of.steps[0] != of.void))
+    target = np.stack(np.unravel_index(mine, box.shape))
+    target += of.steps.reshape(len(target), -1)[:, mine]
+    caught_by = caught[tuple(target + _column(geometry.reach))]
+    owner, agrees = np.zeros(box.shape, np.int32), np.zeros(box.shape, bool)
+    owner.reshape(-1)[mine] = caught_by
+    caught_at = known[:, caught_by - 1] if known.size else target
+    off = np.abs(caught_at - target - _column(box.start))
+    agrees.reshape(-1)[mine] = (caught_by > 0) & (off <= _column(geometry.blur)).all(axis=0)
+    return Owned(owner, agrees)
 
 
+def _column(values: Sequence[int]) -> Places:
+    return np.asarray(values, np.int64).reshape(-1, 1)
+
+
+def inside_of(places: Places, box: Box) -> Bools:
+    """Which of the places, `(axes, n)`, lie in a box."""
+    inside = (places >= _column(box.start)) & (places < _column(box.stop))
+    return np.asarray(inside.all(axis=0))
+
+
+def _along(axis: int, start: int, stop: int) -> tuple[slice, ...]:
+    return (*(slice(None),) * axis, slice(start, stop))
+
+
+def _weighed(values: Counts, axis: int, weights: Sequence[int]) -> Counts:
+    """Sums of neighbours along an axis, where all neighbours are there."""
+    left = values.shape[axis] - len(weights) + 1
+    total = np.zeros_like(values[_along(axis, 0, left)])
+    for i, weight in enumerate(weights):
+        part = values[_along(axis, i, i + left)]
+        total += part if weight == 1 else weight * part
+    return total
+
+
+def _highest(values: Counts, axis: int, width: int) -> Counts:
+    """Maxima of `width` neighbours along an axis, in as many steps as `width` has binary digits."""
+    whole, have = values.shape[axis], 1
+    while have < width:
+        step = min(have, width - have)
+        left = whole - (have + step) + 1
+        values = np.maximum(values[_along(axis, 0, left)], values[_along(axis, step, step + left)])
+        have += step
+    return values
+
+
+def _offsets(half: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """All offsets of a box around a voxel, in address order."""
+    return itertools.product(*(range(-radius, radius + 1) for radius in half))
+
+
+@cache
+def _earlier(apart: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Offsets within `apart` to voxels whose address is lower."""
+    return [offset for offset in _offsets(apart) if offset < (0,) * len(apart)]
+
+
+@cache
 def _nearest_first(catch: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Offsets in the ellipsoid `catch`, nearest first, then in address order."""
     distance = {
         offset: sum((step / radius) ** 2 for step, radius in zip(offset, catch, strict=True))
-        for offset in itertools.product(*(range(-radius, radius + 1) for radius in catch))
+        for offset in _offsets(catch)
     }
     return sorted((o for o, d in distance.items() if d <= 1), key=lambda o: (distance[o], o))

@@ -1,95 +1,175 @@
-"""Labels of a box from the network's output around it."""
+"""Labels at full resolution from what the network says at the level where it works.
+
+`step` is how many voxels of full resolution one of the network's is wide, along each axis. Boxes
+called coarse are counted in the network's voxels, boxes called fine in those of full resolution.
+"""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
-from pipeline.instances import Geometry, assign, centres
+from pipeline import instances, resample
+from pipeline.instances import Bools, Floats, Geometry, Places, Pointers
+from pipeline.objects import CERTAIN
 from pipeline.tiles import Box
 
-Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.uint64]
 INTERPOLATION = 2
 """Voxels beside a box that its interpolation to full resolution looks at."""
 
 
-def window(space: Box, factors: tuple[int, ...], shape: tuple[int, ...], geometry: Geometry) -> Box:
-    """Where output must be known, at the network's level, to label `space` at full resolution.
+@dataclass(frozen=True, slots=True)
+class Lattice:
+    """How the network's voxels lie in those of full resolution.
 
-    `shape` is that of the image at the network's level.
+    Attributes
+    ----------
+    step: see above.
+    coarse, fine: sides of the image in either.
     """
-    halo = tuple(h + INTERPOLATION for h in geometry.halo)
-    return space.coarsened(factors).grown(halo).clipped(shape)
+
+    step: tuple[float, ...]
+    coarse: tuple[int, ...]
+    fine: tuple[int, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether the network works at full resolution."""
+        return all(step == 1 for step in self.step)
+
+    def coarsened(self, fine: Box) -> Box:
+        """The network's voxels that hold the voxels of a box."""
+        ends = [
+            resample.holders(stop - 1, stop, step, side)[0] + 1
+            for stop, step, side in zip(fine.stop, self.step, self.coarse, strict=True)
+        ]
+        starts = [
+            resample.holders(start, start + 1, step, side)[0]
+            for start, step, side in zip(fine.start, self.step, self.coarse, strict=True)
+        ]
+        return Box(tuple(map(int, starts)), tuple(map(int, ends)))
+
+    def refined(self, coarse: Box) -> Box:
+        """The voxels that a box of the network's holds; boxes that tile the one tile the other."""
+        spans = [
+            resample.held(*span)
+            for span in zip(
+                coarse.start, coarse.stop, self.step, self.coarse, self.fine, strict=True
+            )
+        ]
+        return Box(tuple(a for a, _ in spans), tuple(b for _, b in spans))
+
+    def addressed(self, centres: Places) -> Places:
+        """The voxel of full resolution in the middle of each of the network's, `(axes, n)`."""
+        step, sides = np.reshape(self.step, (-1, 1)), np.reshape(self.fine, (-1, 1))
+        return np.minimum(((centres + 0.5) * step).astype(np.int64), sides - 1)
+
+    def ids(self, centres: Places, frame: int) -> Ids:
+        """1 + the address of each centre's voxel among all voxels of all frames."""
+        flat = np.ravel_multi_index(tuple(self.addressed(centres)), self.fine)
+        return (flat + frame * math.prod(self.fine)).astype(np.uint64) + np.uint64(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What a fine box holds, voxel by voxel.
+
+    Attributes
+    ----------
+    ids: 0 where there is no object.
+    certainty: probability of the foreground, `CERTAIN` for 1; 0 where there is no object.
+    agrees: whether a voxel of an object points into the box where its centre got its votes.
+    """
+
+    ids: Ids
+    certainty: npt.NDArray[np.uint16]
+    agrees: Bools
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...]) -> "Labels":
+        """Nothing but background."""
+        return cls(np.zeros(shape, np.uint64), np.zeros(shape, np.uint16), np.zeros(shape, bool))
+
+    def put(self, place: tuple[slice, ...], found: "Labels") -> None:
+        """Write what a box within this one holds."""
+        self.ids[place], self.certainty[place] = found.ids, found.certainty
+        self.agrees[place] = found.agrees
+
+
+def threshold(foreground: float) -> float:
+    """The logit of a probability."""
+    return math.log(foreground / (1 - foreground))
 
 
 def label(
-    output: Floats,
+    said: Pointers,
     around: Box,
-    space: Box,
+    fine: Box,
+    known: Places,
     frame: int,
-    factors: tuple[int, ...],
-    full_shape: tuple[int, ...],
+    lattice: Lattice,
     geometry: Geometry,
-    foreground: float,
-) -> tuple[Ids, Ids]:
-    """Labels of `space`, and the ids whose centres lie in it.
+    solid_above: float,
+) -> Labels:
+    """Labels of the box `fine`.
 
-    `output` is the network's in `around`; `foreground` the probability that makes a voxel part of
-    an object. An id is 1 + the address of its object's centre among all voxels of all frames at
-    full resolution: equal whatever box it was found from.
+    `said` are the pointers in the coarse box `around`: what holds `fine`, and `INTERPOLATION`
+    voxels more on either side unless the image ends there. `known` are the centres that may own
+    what lies in it; solid is what has a logit above `solid_above`.
     """
-    threshold = math.log(foreground / (1 - foreground))
-    unit = np.reshape(geometry.unit, (-1,) + (1,) * len(full_shape)).astype(np.float32)
-    displacement = output[1:] * unit
-    solid = output[0] > threshold
-    is_centre = centres(solid, displacement, geometry)
+    core = lattice.coarsened(fine)
+    solid = said.logit > solid_above
+    if not solid.any():
+        return Labels.empty(fine.shape)
     # Interpolation may make a voxel solid whose coarse voxel is not: neighbours get owners too.
-    near = ndimage.maximum_filter(solid, size=3)
-    owner = assign(near, displacement, is_centre, geometry)
-
-    found = np.flatnonzero(is_centre)
-    places = np.stack(np.unravel_index(found, around.shape)) + np.reshape(around.start, (-1, 1))
-    step, sides = np.reshape(factors, (-1, 1)), np.reshape(full_shape, (-1, 1))
-    full = np.minimum(places * step + step // 2, sides - 1)
-    address = np.ravel_multi_index(tuple(full), full_shape) + frame * math.prod(full_shape)
-    ids = np.zeros(is_centre.size + 1, np.uint64)
-    ids[found + 1] = address.astype(np.uint64) + 1
-
-    inner = space.coarsened(factors).grown((INTERPOLATION,) * len(factors))
-    inner = Box(
-        tuple(max(a, b) for a, b in zip(inner.start, around.start, strict=True)),
-        tuple(min(a, b) for a, b in zip(inner.stop, around.stop, strict=True)),
-    )
-    cut = space.within(inner.refined(factors))
-    fine = refined(output[0][inner.within(around)], factors)[cut]
-    owners = owner[inner.within(around)]
-    for axis, factor in enumerate(factors):
-        owners = owners.repeat(factor, axis)
-    labels = np.where(fine > threshold, ids[owners[cut]], np.uint64(0))
-
-    low, high = (np.reshape(ends, (-1, 1)) for ends in (space.start, space.stop))
-    here = ((full >= low) & (full < high)).all(axis=0)
-    return labels, ids[found + 1][here]
-
-
-def refined(values: Floats, factors: tuple[int, ...]) -> Floats:
-    """Finer voxels by repeated linear interpolation between the centres of coarse ones.
-
-    `factors` are powers of two. At the array's edges the last value continues.
-    """
-    for axis, factor in enumerate(factors):
-        for _ in range(factor.bit_length() - 1):
-            before = np.concatenate(
-                [values.take([0], axis), values.take(range(values.shape[axis] - 1), axis)], axis
+    chosen = (solid if lattice.same else _spread(solid))[core.within(around)]
+    owned = instances.owned(said.cut(core, around), core, chosen, known, geometry)
+    logit, owner, agrees = said.logit[core.within(around)], owned.owner, owned.agrees
+    if not lattice.same:
+        spans = list(zip(fine.start, fine.stop, lattice.step, strict=True))
+        places = tuple(resample.centres_in_coarse(*span) for span in spans)
+        logit = resample.interpolated(said.logit, around, places, lattice.coarse)
+        whose = np.ix_(
+            *(
+                resample.holders(*span, side) - first
+                for span, side, first in zip(spans, lattice.coarse, core.start, strict=True)
             )
-            after = np.concatenate(
-                [values.take(range(1, values.shape[axis]), axis), values.take([-1], axis)], axis
-            )
-            low, high = 0.75 * values + 0.25 * before, 0.75 * values + 0.25 * after
-            both = np.stack([low, high], axis + 1)
-            values = both.reshape(
-                *values.shape[:axis], 2 * values.shape[axis], *values.shape[axis + 1 :]
-            ).astype(np.float32)
-    return values
+        )
+        owner, agrees = owner[whose], agrees[whose]
+    here = np.flatnonzero((logit > solid_above) & (owner > 0))
+    result = Labels.empty(fine.shape)
+    if len(here):
+        ids = lattice.ids(known, frame)
+        result.ids.reshape(-1)[here] = ids[owner.reshape(-1)[here] - 1]
+        probability = 1 / (1 + np.exp(-logit.reshape(-1)[here].astype(np.float64)))
+        result.certainty.reshape(-1)[here] = np.rint(CERTAIN * probability)
+        result.agrees.reshape(-1)[here] = agrees.reshape(-1)[here]
+    return result
+
+
+def whole(
+    output: Floats, lattice: Lattice, geometry: Geometry, foreground: float
+) -> npt.NDArray[np.uint64]:
+    """Labels of one image from the network's output `(1 + axes, *coarse)` for all of it."""
+    box, fine = (Box((0,) * len(sides), sides) for sides in (lattice.coarse, lattice.fine))
+    said, above = instances.pointers(output, geometry), threshold(foreground)
+    shape = np.asarray(lattice.coarse)
+    votes = instances.votes(said, box, above, geometry, shape)
+    known = instances.centres([votes], box, geometry, shape)
+    return label(said, box, fine, known, 0, lattice, geometry, above).ids
+
+
+def _spread(solid: Bools) -> Bools:
+    """Solid voxels and their neighbours, those at corners too."""
+    for axis in range(solid.ndim):
+        wider = solid.copy()
+        here = [slice(None)] * solid.ndim
+        for inner, outer in ((slice(1, None), slice(None, -1)), (slice(None, -1), slice(1, None))):
+            here[axis] = inner
+            mine = tuple(here)
+            here[axis] = outer
+            wider[mine] |= solid[tuple(here)]
+        solid = wider
+    return solid

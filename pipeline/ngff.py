@@ -54,6 +54,20 @@ def multiscales(
     }
 
 
+def image_label(blocks: Mapping[str, Any]) -> dict[str, Any]:
+    """The `ome` block of a label image with these `multiscales`.
+
+    Its background is transparent. An object's colour is left to the viewer, which makes it from
+    the id: a list of millions would outweigh the labels.
+    """
+    described = {
+        "version": OME_VERSION,
+        "source": {"image": "../../"},
+        "colors": [{"label-value": 0, "rgba": [0, 0, 0, 0]}],
+    }
+    return {"version": OME_VERSION, "multiscales": [dict(blocks)], "image-label": described}
+
+
 def omero(
     channels: Sequence[str], windows: Sequence[tuple[float, float]], dtype: np.dtype[Any]
 ) -> dict[str, Any]:

@@ -3,21 +3,79 @@
 import logging
 import math
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import torch
 
-from pipeline import fields, ngff, objects, receipts, shards, tiles, volumes, weights
+from pipeline import (
+    fields,
+    ngff,
+    planning,
+    publication,
+    receipts,
+    segment,
+    shards,
+    tables,
+    tiles,
+    volumes,
+    weights,
+)
+from pipeline import view as views
 from pipeline.config import PredictTask
-from pipeline.segment import Segment, View, part_name
-from pipeline.tiles import Box, Level
+from pipeline.planning import Plan
+from pipeline.segment import Segment
+from pipeline.sweep import part_name
+from pipeline.tiles import Box, Level, Tree
 from pipeline.volumes import Volume
+from pipeline.weights import Card
 
 log = logging.getLogger("equiscope.predict")
+REPAIRS = 3
+"""Rounds in which shards that disagree on an object are made again, together."""
+
+
+def _one(_work: shards.Shards, _units: Sequence[Tree]) -> int:
+    return 1
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a job may use.
+
+    Attributes
+    ----------
+    workers: threads.
+    memory_mb: 0 where nothing was promised.
+    gpu: whether it has a GPU.
+    jobs: how many jobs the units of some work are dealt to.
+    """
+
+    workers: int = 1
+    memory_mb: int = 0
+    gpu: bool = False
+    jobs: Callable[[shards.Shards, Sequence[Tree]], int] = _one
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Work whose missing units go to one job."""
+
+    work: shards.Shards
+
+    def missing(self) -> list[tuple[Tree, ...]]:
+        """All that is missing, as one unit."""
+        missing = tuple(self.work.missing())
+        return [missing] if missing else []
+
+    def __call__(self, share: Sequence[Sequence[Tree]]) -> None:
+        """Do it."""
+        for trees in share:
+            self.work(trees)
 
 
 def predict(
@@ -25,97 +83,183 @@ def predict(
     image: Path,
     model: Path,
     task: PredictTask,
-    workers: int,
-    run: Callable[[shards.Shards], None],
+    means: Means,
+    run: Callable[[Any], None],
 ) -> None:
     """Write labels and table into the volume, then the receipt.
 
-    `image` and `model` are the receipts of ingest and finetune. `workers` threads share a job's
-    tiles; `run` completes the units that a phase lacks, wherever that is.
-    Raises ValueError where the volume has no level or channel that the model can look at.
+    `image` and `model` are the receipts of ingest and finetune. `run` completes the units that a
+    phase lacks, wherever that is.
+    Raises ValueError where the volume has no level or channel that the model can look at, where
+    the model's tiles would show seams, or where memory does not suffice.
     """
     # plan
     volume = volumes.open_volume(receipts.result(image, "volume"))
     bundle = receipts.result(model, "model")
     card = weights.read_card(bundle)
-    level = volumes.level_at(volume, card.voxel_size_um)
-    view = View(volume, level, volume.channel(card.channel))
+    view = views.view(volume, card.channel, card.voxel_size_um)
     recipe = receipts.recipe(
         "predict",
         task.model_dump(mode="json"),
         {"image": receipts.identity(image), "model": receipts.identity(model)},
     )
-    axes = volume.axes.replace("c", "")
-    levels = tuple(_without_channels(level, volume.axes) for level in volume.levels)
+    levels = volume.label_levels
     target = volume.store / "labels" / model.stem
     building = receipt.with_suffix(".building")
     own = volumes.attributes(target).get("equiscope", {})
-    if own.get("recipe") == recipe and shards.is_whole(target, levels, own["facts"]["digest"]):
+    table = volume.store / "tables" / model.stem / volumes.TABLE
+    if (
+        own.get("recipe") == recipe
+        and receipts.bytes_digest(table) == own["facts"]["table"]
+        and shards.is_whole(target, levels, own["facts"]["digest"])
+    ):
         log.info("%s is there and whole, made from the same recipe", target)
         receipts.write(receipt, {"recipe": recipe, "facts": own["facts"]})
         _sweep(building)
         return
-    _announce(view, bundle, task, levels)
+    if math.prod(levels[0].shape) >= 2**63:
+        raise ValueError(
+            f"{volume.store.name} has {math.prod(levels[0].shape):,} voxels, and an id is the "
+            "address of one in 63 bits. Split the acquisition."
+        )
+    publication.check_place(receipt.parent, volume.store)
+    parts = _parts(building)
+    sides = volume.spatial(volume.levels[0].shard)
+    labels = Segment(view, bundle, task.predict, sides, parts, means.workers, means.memory_mb)
+    work = shards.Shards(building, levels, recipe["hash"], (), labels, "first")
+    log.info("%s", plan(work, card, means))
 
     # act
+    axes = volume.axes.replace("c", "")
     shards.begin(building, recipe, levels, axes, np.uint64, "labels")
-    parts = _parts(building)
     parts.mkdir(parents=True, exist_ok=True)
-    _forget_lost_parts(building, levels)
-    labels = Segment(view, bundle, task.predict, parts, workers)
-    work = shards.Shards(building, levels, recipe["hash"], (), labels, "first")
     records = shards.complete(work, run)
-    pieces = [pd.read_parquet(path) for path in sorted(parts.glob("*.parquet"))]
-    table = objects.table(pieces, volume.space, volume.voxel_size_um, volume.channels)
+    rows = building.with_name(f"{building.name}.table")
+    shutil.rmtree(rows, ignore_errors=True)
+    rows.mkdir(parents=True)
+    finished = _table(work, rows)
+    repaired: set[int] = set()
+    for _ in range(REPAIRS):
+        if not finished.orphans:
+            break
+        repaired |= set(finished.orphans)
+        log.info("%d objects without their centre: their shards again", len(finished.orphans))
+        shards.forget(work, _holders(work, finished.orphans))
+        records = shards.complete(work, lambda phase: run(Together(phase)))
+        finished = _table(work, rows)
     facts = {
-        "objects": len(table),
-        "objects_per_frame": np.bincount(table["t"], minlength=_frames(volume)).tolist(),
-        "orphans": objects.orphans(pieces),
+        "objects": finished.objects,
+        "objects_per_frame": list(finished.per_frame),
+        "orphans": len(finished.orphans),
+        "repaired": len(repaired - set(finished.orphans)),
         "digest": shards.digest(records),
-        "table": receipts.fingerprint(table.reset_index().to_csv(index=False)),
+        "table": finished.sha256,
     }
-    _publish(view, model.stem, building, target, levels, table, {"recipe": recipe, "facts": facts})
+    cost = shards.cost(work.units)
+    _publish(volume, model.stem, building, rows, target, levels, {"recipe": recipe, "facts": facts})
 
     # receipt
+    receipts.write(receipt.with_suffix(".cost.json"), cost)
     receipts.write(receipt, {"recipe": recipe, "facts": facts})
     _sweep(building)
 
 
-def _without_channels(level: Level, axes: str) -> Level:
-    """The level of a label volume that goes with an image's level."""
-    at = axes.index("c")
+def plan(work: shards.Shards, card: Card, means: Means) -> Plan:
+    """What the work will take; `work` is that of a `Segment`.
 
-    def kept(values: tiles.Index) -> tiles.Index:
-        return values[:at] + values[at + 1 :]
-
-    return Level(
-        number=level.number,
-        factors=kept(level.factors),
-        shape=kept(level.shape),
-        chunk=kept(level.chunk),
-        shard=kept(level.shard),
+    Raises ValueError where tiles of this model would show seams, or a job has too little memory.
+    """
+    if card.certificate.beyond_receptive_field:
+        raise ValueError(
+            f"the certificate of the model says that voxels beyond its receptive field change it "
+            f"by {card.certificate.beyond_receptive_field:g}: its tiles would show seams. Train it "
+            "again: delete its receipt in results/finetune, and run."
+        )
+    labels: Segment = work.fill  # type: ignore[assignment]
+    volume, grid, geometry = labels.view.volume, labels.grid(card), labels.geometry(card)
+    takes = labels.footprint(card)
+    if means.memory_mb and takes.total_mb(1) > means.memory_mb:
+        raise ValueError(segment.too_little(takes, means.memory_mb))
+    axes = volume.axes.replace("c", "")
+    shard_count, units, tile_count, passes = planning.count(
+        work.levels, axes, labels.view.lattice, grid, geometry, shards.MOST_SHARDS_PER_TREE
+    )
+    voxels = math.prod(work.levels[0].shape)
+    read = math.prod(grid.reads(Box((0,) * len(grid.tile), grid.tile)).shape)
+    hours = None if means.gpu else passes * read * _seconds_per_voxel(labels.bundle) / 3600
+    return Plan(
+        voxels=voxels,
+        shards=shard_count,
+        units=units,
+        jobs=means.jobs(work, tiles.phases(work.levels, shards.MOST_SHARDS_PER_TREE)[0]),
+        tiles=tile_count,
+        context=read / math.prod(grid.tile),
+        passes=passes,
+        files=shard_count + len(work.levels) + 4,
+        label_bytes=8 * sum(math.prod(level.shape) for level in work.levels),
+        memory_mb=takes.total_mb(1),
+        core_hours=hours,
     )
 
 
-def _announce(view: View, bundle: Path, task: PredictTask, levels: Sequence[Level]) -> None:
-    """Say what is about to happen: how much, in what pieces, at what cost in context."""
+def _seconds_per_voxel(bundle: Path) -> float:
+    """Time that the network takes for a voxel it reads, on one core, from one small tile."""
     network, card = weights.load(bundle)
-    tile = task.predict.tile_voxels.of(view.volume.axes)
-    grid = fields.grid(network, view.shape, tile)
-    whole = Box((0,) * len(grid.tile), grid.tile)
-    seen = math.prod(grid.reads(whole).shape) / math.prod(grid.tile)
-    finest = levels[0]
-    count = math.prod(-(-n // s) for n, s in zip(finest.shape, finest.shard, strict=True))
-    log.info(
-        "%d shards of labels, %s voxels; the network works at level %d (%s um) on tiles of %s "
-        "voxels, reading %.1f voxels for each it answers",
-        count,
-        f"{math.prod(finest.shape):,}",
-        view.level.number,
-        " x ".join(f"{size:g}" for size in card.voxel_size_um),
-        " x ".join(str(side) for side in grid.tile),
-        seen,
+    tile = tuple(4 * step for step in card.network.stride)
+    grid = fields.grid(card.network, tile, tile)
+    ready = fields.prepared(network, grid)
+    sides = grid.reads(Box((0,) * len(tile), tile)).shape
+    image = np.random.default_rng(0).random(sides, np.float32)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        fields.forward(ready, [image])
+        begun = time.perf_counter()
+        fields.forward(ready, [image])
+        return (time.perf_counter() - begun) / image.size
+    finally:
+        torch.set_num_threads(before)
+
+
+def _table(work: shards.Shards, folder: Path) -> tables.Finished:
+    """Merge the parts of all shards into the table that will be published."""
+    labels: Segment = work.fill  # type: ignore[assignment]
+    volume, shape = labels.view.volume, work.levels[0].shape
+    card = weights.read_card(labels.bundle)
+    owning = labels.geometry(card).owning
+    step = labels.view.lattice.step
+    measure = tables.Measure(
+        axes=volume.space,
+        voxel_size_um=volume.voxel_size_um,
+        channels=volume.channels,
+        shape=shape,
+        margin=tuple(math.ceil((o + 2) * s) for o, s in zip(owning, step, strict=True)),
     )
+    return tables.finish(_groups(work), folder / volumes.TABLE, measure)
+
+
+def _groups(work: shards.Shards) -> Iterator[tables.Group]:
+    finest, parts = work.levels[0], _parts(work.store)
+    for tree in tiles.phases(work.levels, shards.MOST_SHARDS_PER_TREE)[0]:
+        box = tree.box.refined(work.levels[tree.last].factors).clipped(finest.shape)
+        inside = tiles.boxes(finest.shape, finest.shard, box)
+        yield tables.Group(
+            box.start, box.stop, [parts / f"{part_name(shard)}.parquet" for shard in inside]
+        )
+
+
+def _holders(work: shards.Shards, orphans: Sequence[int]) -> list[Box]:
+    """Shards that have voxels of these objects, or should have their centres."""
+    finest = work.levels[0]
+    centres = np.stack(np.unravel_index(np.asarray(orphans) - 1, finest.shape))
+    found = []
+    for shard in tiles.boxes(finest.shape, finest.shard):
+        start, stop = np.reshape(shard.start, (-1, 1)), np.reshape(shard.stop, (-1, 1))
+        owns = bool(((centres >= start) & (centres < stop)).all(axis=0).any())
+        part = _parts(work.store) / f"{part_name(shard)}.parquet"
+        if owns or np.isin(tables.labels_of(part), orphans).any():
+            found.append(shard)
+    return found
 
 
 def _parts(building: Path) -> Path:
@@ -123,48 +267,27 @@ def _parts(building: Path) -> Path:
     return shards.units_folder(building) / "parts"
 
 
-def _forget_lost_parts(building: Path, levels: Sequence[Level]) -> None:
-    """A shard whose part of the table is gone counts as not done."""
-    for box in tiles.boxes(levels[0].shape, levels[0].shard):
-        if not (_parts(building) / f"{part_name(box)}.parquet").is_file():
-            shards.record_file(shards.units_folder(building), levels[0], box).unlink(
-                missing_ok=True
-            )
-
-
-def _frames(volume: Volume) -> int:
-    return volume.levels[0].shape[0] if "t" in volume.axes else 1
-
-
 def _publish(
-    view: View,
+    volume: Volume,
     model: str,
     building: Path,
+    rows: Path,
     target: Path,
     levels: Sequence[Level],
-    table: pd.DataFrame,
     own: dict[str, Any],
 ) -> None:
-    volume = view.volume
+    """Describe labels and table, and put both where readers look."""
+    axes = volume.axes.replace("c", "")
     blocks = ngff.multiscales(
-        model,
-        volume.axes.replace("c", ""),
-        levels,
-        volume.voxel_size_um,
-        volume.time_step_s,
-        "first",
+        model, axes, levels, volume.voxel_size_um, volume.time_step_s, "first"
     )
     described = {"levels": [asdict(level) for level in levels], **own}
-    image_label = {"version": ngff.OME_VERSION, "source": {"image": "../../"}}
-    ome = {"version": ngff.OME_VERSION, "multiscales": [blocks], "image-label": image_label}
-    volumes.annotate(building, {"ome": ome, "equiscope": described})
-    rows = building.with_name(f"{building.name}.table")
-    shutil.rmtree(rows, ignore_errors=True)
-    volumes.write_table(rows, table, model, own)
-    volumes.publish(rows, volume.store / "tables" / model)
-    volumes.publish(building, target)
-    volumes.list_children(volume.store / "tables", "tables")
-    volumes.list_children(volume.store / "labels", "labels")
+    volumes.annotate(building, {"ome": ngff.image_label(blocks), "equiscope": described})
+    volumes.describe_table(rows, model, own)
+    publication.publish(rows, volume.store / "tables" / model)
+    publication.publish(building, target)
+    publication.list_children(volume.store / "tables", "tables")
+    publication.list_children(volume.store / "labels", "labels")
 
 
 def _sweep(building: Path) -> None:

@@ -19,6 +19,8 @@ from pipeline.tiles import Box
 CANONICAL = "tczyx"
 LARGEST_PLAUSIBLE_UM = 1e4
 MICROMETRES = {"µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "nm": 1e-3, "mm": 1e3, "m": 1e6}
+DAMAGE = (OSError, ValueError, LookupError, RuntimeError)
+"""What tifffile and its decoders raise on a file that is not whole."""
 SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0}
 
 
@@ -56,18 +58,34 @@ class Source:
     file_axes: str
 
     def read(self, box: Box) -> npt.NDArray[Any]:
-        """The voxels of `box`, in native byte order."""
+        """The voxels of `box`, in native byte order.
+
+        Raises OSError where the file no longer holds them.
+        """
+        try:
+            with _complaints():
+                whole = self._cut(box)
+        except DAMAGE as error:
+            raise OSError(
+                f"{self.path} cannot be read between {box.start} and {box.stop} ({self.axes}): "
+                f"{error}. It is damaged, or was changed or moved while it was read: put it back "
+                "whole and run again."
+            ) from error
+        return whole.astype(self.dtype, copy=False)
+
+    def _cut(self, box: Box) -> npt.NDArray[Any]:
         wanted = dict(zip(self.axes, box.slices, strict=True))
-        channels = self.takes[wanted["c"]]
         with tifffile.TiffFile(self.path) as tiff:
             array = zarr.open_array(tiff.series[0].aszarr(level=0), mode="r")
             pieces = []
-            for channel in channels:
+            for channel in self.takes[wanted["c"]]:
                 here = wanted | {"c": slice(channel, channel + 1)}
                 cut = np.asarray(array[tuple(here.get(a, slice(0, 1)) for a in self.file_axes)])
                 pieces.append(_ordered(cut, self.file_axes, self.axes))
         whole = np.concatenate(pieces, axis=self.axes.index("c"))
-        return whole.astype(self.dtype, copy=False)
+        if whole.shape != box.shape:
+            raise ValueError(f"it holds no more than {array.shape} voxels now")
+        return whole
 
 
 def _ordered(cut: npt.NDArray[Any], file_axes: str, axes: str) -> npt.NDArray[Any]:
@@ -112,7 +130,7 @@ def header(path: Path) -> Header:
             voxel, step, names = _ome(tiff) or _imagej(tiff) or ({}, None, ())
             dtype = np.dtype(series.dtype).newbyteorder("=")
             return Header(axes, tuple(series.shape), dtype, names, voxel, step)
-    except (tifffile.TiffFileError, IndexError, OSError) as error:
+    except (tifffile.TiffFileError, LookupError, RuntimeError, OSError) as error:
         raise ValueError(f"{path} is no readable TIFF: {error}.") from error
 
 

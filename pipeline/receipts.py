@@ -59,15 +59,19 @@ def bytes_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON so that a crash leaves the old file or the new one, never a part."""
+def write(path: Path, content: Mapping[str, Any], durable: bool = True) -> None:
+    """Write JSON so that a crash leaves the old file or the new one, never a part.
+
+    `durable` outlasts a crash of the machine as well; it takes a disk its time.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with partial.open("w", encoding="utf-8") as stream:
         json.dump(content, stream, indent=1, sort_keys=True)
         stream.write("\n")
         stream.flush()
-        os.fsync(stream.fileno())
+        if durable:
+            os.fsync(stream.fileno())
     partial.replace(path)
 
 

@@ -12,6 +12,7 @@ from pipeline import (
     __version__,
     annotations,
     gate,
+    publication,
     receipts,
     report_doubts,
     report_pictures,
@@ -176,7 +177,7 @@ def _publish(folder: Path, pictures: Mapping[str, Picture]) -> None:
     building.mkdir(parents=True)
     for name, picture in pictures.items():
         (building / f"{name}.png").write_bytes(picture.png)
-    volumes.publish(building, folder)
+    publication.publish(building, folder)
 
 
 def _said_of_counts(objects: int, counts: Sequence[int]) -> str:

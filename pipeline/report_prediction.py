@@ -129,9 +129,12 @@ class Prediction:
 
     def labels(self, level: int, space: Box, frame: int) -> npt.NDArray[Any]:
         """Ids of objects in a spatial box, in voxels of the level; 0 is background."""
-        array = volumes.open_level(self.volume.store / "labels" / self.model, level)
-        box = placed(self.volume.axes.replace("c", ""), space, frame, 0)
-        return np.asarray(array[box.slices]).reshape(space.shape)
+        axes = self.volume.axes.replace("c", "")
+        store = self.volume.store / "labels" / self.model
+        made = self.volume.store.parents[1] / "predict" / self.model / f"{self.acquisition}.json"
+        box = placed(axes, space, frame, 0)
+        found = volumes.read_box(store, self.volume.label_levels[level], box, made)
+        return found.reshape(space.shape)
 
     def trained(self, frame: int) -> npt.NDArray[np.bool_]:
         """Which voxels of a frame the model learned from."""

@@ -245,6 +245,7 @@ class Predict(Section):
     foreground: Fraction
     smallest_object: Fraction
     tile_voxels: Sides
+    precision: Literal["float32", "bfloat16"]
 
 
 class Report(Section):

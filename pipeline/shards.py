@@ -1,22 +1,40 @@
 """Making a sharded store: who writes what, what is done, and when it may be published."""
 
+import math
+import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
-from pipeline import receipts, volumes
+from pipeline import progress, receipts, records, volumes
 from pipeline.tiles import Box, Level, Tree, phases
 
-Put = Callable[[Box, npt.NDArray[Any], Mapping[str, Any]], None]
 MOST_SHARDS_PER_TREE = 64
 """Two halvings in 3-D: few enough to redo after a crash, enough that a terabyte has no more
-than a hundred units."""
+than a few hundred units."""
+
+
+class Put(Protocol):
+    """Takes what was made of one box."""
+
+    def __call__(
+        self,
+        box: Box,
+        values: npt.NDArray[Any],
+        facts: Mapping[str, Any],
+        beside: Sequence[Path] = (),
+    ) -> None:
+        """Take a box's voxels, facts about them, and files that were left for it.
+
+        The files lie in the folder of the records; once one is gone or torn, the box is not done.
+        """
 
 
 class Fill(Protocol):
@@ -24,6 +42,9 @@ class Fill(Protocol):
 
     def __call__(self, boxes: Sequence[Box], put: Put) -> None:
         """Make every box, in any order, from any thread."""
+
+    def spent(self) -> Mapping[str, float]:
+        """What this process has spent on it so far; see `progress.Spent`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +72,42 @@ class Shards:
         return units_folder(self.store)
 
     def missing(self) -> list[Tree]:
-        """Units with a shard that is not recorded, or not on disk as recorded."""
-        return [
-            tree
-            for tree in self.trees
-            if not all(self._is_done(level, box) for level, box in tree.shards(self.levels))
-        ]
+        """Units with a shard that is not recorded, or not on disk as recorded.
+
+        One listing tells which records there are; only units that have all are looked at closer.
+        """
+        present, missing, damaged = records.names(self.units), [], dict[str, str]()
+        for tree in self.trees:
+            names = [records.name(level, box) for level, box in tree.shards(self.levels)]
+            faults = {}
+            if present.issuperset(names):
+                faults = {name: fault for name in names if (fault := self._fault(name))}
+                damaged |= faults
+            if faults or not present.issuperset(names):
+                missing.append(tree)
+        records.warn(damaged)
+        return missing
+
+    def size(self, unit: Tree) -> float:
+        """Billions of voxels of the finest level that the unit makes."""
+        finest, top = self.levels[unit.first], self.levels[unit.last]
+        ratio = tuple(a // b for a, b in zip(top.factors, finest.factors, strict=True))
+        return math.prod(unit.box.refined(ratio).clipped(finest.shape).shape) / 1e9
+
+    def only(self, share: Sequence[Tree]) -> "Shards":
+        """The same work with these units alone."""
+        return replace(self, trees=tuple(share))
+
+    def watch(self) -> progress.Watch:
+        """Begin to watch jobs that make the units of the present phase; all of them count."""
+        finest = self.trees[0].first
+        phase = self.levels[finest : self.trees[0].last + 1]
+        return progress.Watch(
+            self.units / progress.FOLDER,
+            {level.number: _count(level) for level in phase},
+            math.prod(self.levels[finest].shape),
+            lambda: Counter(int(name.partition("-")[0]) for name in records.names(self.units)),
+        )
 
     def __call__(self, share: Sequence[Tree]) -> None:
         """Write what these units lack, finest level first."""
@@ -64,29 +115,52 @@ class Shards:
             (level, box)
             for tree in share
             for level, box in tree.shards(self.levels)
-            if not self._is_done(level, box)
+            if self._fault(records.name(level, box))
         ]
+        if not todo:
+            return
         todo.sort(key=lambda shard: shard[0].number)
         finest = [box for level, box in todo if level.number == 0]
-        with tqdm(total=len(todo), unit="shard", desc="writing", mininterval=5) as progress:
+        first = min(tree.first for tree in share)
+        spent = self.fill.spent if finest else _nothing
+        meter = progress.Meter(self.units / progress.FOLDER, first, len(todo), spent)
 
-            def put(box: Box, values: npt.NDArray[Any], facts: Mapping[str, Any]) -> None:
-                self._write(self.levels[0], box, values, facts)
-                progress.update()
+        def write(
+            level: Level,
+            box: Box,
+            values: npt.NDArray[Any],
+            facts: Mapping[str, Any],
+            beside: Sequence[Path] = (),
+        ) -> None:
+            written = self._write(level, box, values, facts, beside)
+            meter.add(values.size if level.number == first else 0, written)
 
+        with meter.running():
             if finest:
-                self.fill(finest, put)
+                self.fill(finest, partial(write, self.levels[0]))
             for level, box in todo:
                 if level.number:
-                    self._write(level, box, self._coarsen(level, box), {})
-                    progress.update()
+                    write(level, box, self._coarsen(level, box), {})
 
     def _write(
-        self, level: Level, box: Box, values: npt.NDArray[Any], facts: Mapping[str, Any]
-    ) -> None:
+        self,
+        level: Level,
+        box: Box,
+        values: npt.NDArray[Any],
+        facts: Mapping[str, Any],
+        beside: Sequence[Path],
+    ) -> int:
+        """Write a shard, then its record. Returns the bytes of the shard."""
         written = volumes.write_shard(self.store, level, box, values)
-        record = {"recipe": self.recipe, "facts": dict(facts), **written}
-        receipts.write(record_file(self.units, level, box), record)
+        sizes = {}
+        for file in beside:
+            # a record outlives a crash of the machine, so what it speaks of has to
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
+            sizes[str(file.relative_to(self.units))] = file.stat().st_size
+        record = {"recipe": self.recipe, "facts": dict(facts), "beside": sizes, **written}
+        receipts.write(self.units / records.name(level, box), record)
+        return int(written["bytes"])
 
     def _coarsen(self, level: Level, box: Box) -> npt.NDArray[Any]:
         finer = self.levels[level.number - 1]
@@ -95,23 +169,23 @@ class Shards:
         values = np.asarray(volumes.open_level(self.store, finer.number)[below.slices])
         return block_mean(values, ratio) if self.sampling == "mean" else every(values, ratio)
 
-    def _is_done(self, level: Level, box: Box) -> bool:
-        record = record_file(self.units, level, box)
-        if not receipts.is_of(record, self.recipe):
-            return False
-        said = receipts.read(record)
-        file = self.store / said["file"]
-        return (file.stat().st_size if file.exists() else 0) == said["bytes"]
+    def _fault(self, name: str) -> str:
+        return records.fault(name, self.recipe, self.store, self.units)
+
+
+def _nothing() -> Mapping[str, float]:
+    """What making coarser levels spends beyond what is counted anyway."""
+    return {"read_bytes": 0.0}
+
+
+def _count(level: Level) -> int:
+    """Shards of a whole level."""
+    return math.prod(-(-n // side) for n, side in zip(level.shape, level.shard, strict=True))
 
 
 def units_folder(store: Path) -> Path:
     """Where the records of a store in the making lie."""
     return store.with_name(f"{store.name}.units")
-
-
-def record_file(units: Path, level: Level, box: Box) -> Path:
-    """The record of one shard."""
-    return units / ("-".join(str(part) for part in (level.number, *box.start)) + ".json")
 
 
 def block_mean(values: npt.NDArray[Any], ratio: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -162,31 +236,56 @@ def begin(
     volumes.annotate(store, {"equiscope": {"recipe": dict(recipe)}})
 
 
-def complete(work: Shards, run: Callable[[Shards], None]) -> list[dict[str, Any]]:
-    """Write a whole store, phase by phase, and check every byte. Returns the shards' records.
+def complete(work: Shards, run: Callable[[Shards], None]) -> list[records.Written]:
+    """Write a whole store, phase by phase, and check every byte. Returns what was written.
 
-    `run` completes one phase. Shards whose bytes are not those recorded are made again, once.
+    `run` completes one phase. Shards whose bytes are not those recorded are made again, once, and
+    so are the coarser ones above them, which may have been made from such bytes.
     Raises OSError where bytes change a second time.
     """
     for _ in range(2):
         for trees in phases(work.levels, MOST_SHARDS_PER_TREE):
             run(replace(work, trees=tuple(trees)))
-        records = {path: receipts.read(path) for path in sorted(work.units.glob("*.json"))}
-        damaged = [
-            path
-            for path, said in records.items()
-            if receipts.bytes_digest(work.store / said["file"]) != said["sha256"]
-        ]
+        written, damaged = _checked(work)
         if not damaged:
-            return list(records.values())
-        for path in damaged:
-            path.unlink()
+            return written
+        records.warn(damaged)
+        _forget(work, (records.shard(work.levels, name) for name in damaged))
     raise OSError(f"{len(damaged)} shards of {work.store} changed on disk, twice: check the disk.")
 
 
-def digest(records: Sequence[Mapping[str, Any]]) -> str:
+def _checked(work: Shards) -> tuple[list[records.Written], dict[str, str]]:
+    """What was written, in the order of names; and which records do not hold, and why."""
+    written, damaged = [], {}
+    for name in sorted(records.names(work.units)):
+        said = receipts.read(work.units / name)
+        harm = records.harm(said, work.store, work.units)
+        if not harm and receipts.bytes_digest(work.store / said["file"]) != said["sha256"]:
+            harm = "other bytes"
+        if harm:
+            damaged[name] = harm
+        written.append(records.Written(said["file"], said["sha256"], said["facts"] or None))
+    return written, damaged
+
+
+def forget(work: Shards, boxes: Iterable[Box]) -> None:
+    """Take these shards of level 0, and all coarser ones above them, for not done."""
+    _forget(work, ((work.levels[0], box) for box in boxes))
+
+
+def _forget(work: Shards, shards: Iterable[tuple[Level, Box]]) -> None:
+    for name in {name for shard in shards for name in records.above(work.levels, *shard)}:
+        (work.units / name).unlink(missing_ok=True)
+
+
+def cost(units: Path) -> dict[str, float]:
+    """What it took to make a store: see `progress.cost`. Ask before the records are swept."""
+    return progress.cost(units / progress.FOLDER, len(records.names(units)))
+
+
+def digest(written: Iterable[records.Written]) -> str:
     """One hash over the bytes of every shard."""
-    return receipts.fingerprint(sorted([said["file"], said["sha256"]] for said in records))
+    return receipts.fingerprint(sorted([said.file, said.sha256] for said in written))
 
 
 def is_whole(store: Path, levels: Sequence[Level], expected: str) -> bool:
@@ -196,5 +295,7 @@ def is_whole(store: Path, levels: Sequence[Level], expected: str) -> bool:
         whole = Tree(level.number, level.number, Box((0,) * len(level.shape), level.shape))
         for _, box in whole.shards(tuple(levels)):
             file = volumes.shard_file(level, box)
-            found.append({"file": file, "sha256": receipts.bytes_digest(store / file)})
+            if not (store / file).is_file():
+                return False
+            found.append(records.Written(file, receipts.bytes_digest(store / file), None))
     return digest(found) == expected

@@ -4,7 +4,7 @@ import copy
 import sys
 import types
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.algebra import solved
 from pipeline.network import GROUPS, Architecture, Group, UNet, layer, plain
 
 
@@ -67,7 +68,8 @@ class _Steered(nn.Module):
     @property
     def rows(self) -> list[int]:
         """Channels that come out and that give all others: of a regular field, the first."""
-        first, found = 0, []
+        first = 0
+        found: list[int] = []
         for field in self.planar.out_type.representations:
             found += [first] if field.name == "regular" else range(first, first + field.size)
             first += field.size
@@ -78,12 +80,12 @@ class _Steered(nn.Module):
         expansion = copy.deepcopy(self.planar.basisexpansion).cpu().double()
         spread = self.planar.bias_expansion.cpu().double()
         shape, rows = self.planar.expand_parameters()[0].shape, self.rows
-        coefficients = _solved(
+        coefficients = solved(
             lambda given: expansion(given).reshape(shape)[rows],
             filters.cpu(),
             len(self.planar.weights),
         )
-        shifts = _solved(lambda given: (spread @ given)[rows], biases.cpu(), len(self.planar.bias))
+        shifts = solved(lambda given: (spread @ given)[rows], biases.cpu(), len(self.planar.bias))
         with torch.no_grad():
             self.planar.weights.copy_(coefficients)
             self.planar.bias.copy_(shifts)
@@ -271,32 +273,6 @@ def restore(network: UNet, learned: Mapping[str, Tensor]) -> None:
             part.restore(learned[f"{name}.filter"], learned[f"{name}.bias"])
         elif isinstance(part, nn.BatchNorm1d):
             part.load_state_dict({key: learned[f"{name}.{key}"] for key in part.state_dict()})
-
-
-def _solved(linear: Callable[[Tensor], Tensor], wanted: Tensor, unknowns: int) -> Tensor:
-    """The unknowns that a linear map takes to what is wanted, by conjugate gradients.
-
-    M. R. Hestenes and E. Stiefel, J. Res. Natl. Bur. Stand. 49, 409 (1952), on the normal
-    equations; all in double precision.
-    """
-
-    def transposed(value: Tensor) -> Tensor:
-        at = torch.zeros(unknowns, dtype=torch.float64, requires_grad=True)
-        return torch.autograd.grad(linear(at), at, value)[0]
-
-    with torch.enable_grad():
-        found = torch.zeros(unknowns, dtype=torch.float64)
-        left = wanted.double()
-        descent = direction = transposed(left)
-        enough = 1e-28 * float(descent @ descent)
-        while float(descent @ descent) > enough:
-            image = linear(direction).detach()
-            step = (descent @ descent) / (image * image).sum()
-            found, left = found + step * direction, left - step * image
-            steeper = transposed(left)
-            direction = steeper + (steeper @ steeper) / (descent @ descent) * direction
-            descent = steeper
-    return found
 
 
 def export(trained: UNet) -> UNet:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import math
 import os
 import shlex
 import sys
@@ -26,11 +27,13 @@ class Allocation:
 
     `debug` is this process, `local` processes of this machine (no limit of time or memory is
     imposed there), `slurm` a job array. Memory is in MB, run time in minutes; an empty string
-    leaves partition and account to the site. `jobs` bounds the array.
+    leaves partition and account to the site. `jobs` bounds how many jobs run at once, and
+    `job_gvoxel` how many billions of voxels a job on SLURM gets, where its work has voxels.
     """
 
     place: Place
     jobs: int
+    job_gvoxel: float
     cpus_per_task: int
     mem_mb: int
     runtime: int
@@ -43,6 +46,11 @@ class Allocation:
         for setting in ("jobs", "cpus_per_task", "mem_mb", "runtime"):
             if getattr(self, setting) < 1:
                 raise ValueError(f"{setting} is {getattr(self, setting)}: it must be at least 1.")
+        if not self.job_gvoxel > 0:
+            raise ValueError(
+                f"job_gvoxel is {self.job_gvoxel}: it must be above 0. In a profile write a part of"
+                " one as \"'0.5'\", since Snakemake rounds numbers."
+            )
         if self.gpu < 0:
             raise ValueError(f"gpu is {self.gpu}: it must be 0 or more.")
         _options(self.slurm_extra)
@@ -58,6 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="this process, processes of this machine, or a SLURM job array; %(default)s",
     )
     add("--jobs", type=int, default=1, help="at most so many jobs at once; %(default)s")
+    add(
+        "--job-gvoxel",
+        type=float,
+        default=math.inf,
+        help="at most so many billions of voxels for a job on SLURM; %(default)s",
+    )
     add("--cpus-per-task", type=int, default=1, help="CPU cores of a job; %(default)s")
     add("--mem-mb", type=int, default=4000, help="memory of a job in MB; %(default)s")
     add("--runtime", type=int, default=60, help="time limit of a job in minutes; %(default)s")

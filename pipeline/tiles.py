@@ -45,6 +45,13 @@ class Box:
             tuple(min(max(b, 0), n) for b, n in zip(self.stop, shape, strict=True)),
         )
 
+    def intersection(self, other: "Box") -> "Box":
+        """What two boxes share; they must touch."""
+        return Box(
+            tuple(max(a, b) for a, b in zip(self.start, other.start, strict=True)),
+            tuple(min(a, b) for a, b in zip(self.stop, other.stop, strict=True)),
+        )
+
     def coarsened(self, factors: Index) -> "Box":
         """The smallest box of `factors`-fold larger voxels that covers this one."""
         return Box(

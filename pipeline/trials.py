@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from pipeline import fields, labelling, metrics, tiles
 from pipeline.instances import Geometry
+from pipeline.labelling import Lattice
 from pipeline.network import UNet
-from pipeline.tiles import Box
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.integer]
@@ -34,13 +34,13 @@ class Reading:
 
 def output(network: UNet, image: Floats, tile: tuple[int, ...]) -> Floats:
     """The network's output `(outputs, *axes)` for a whole image `(*axes)`, tile by tile."""
-    grid = fields.grid(network, image.shape, tile)
+    grid = fields.grid(network.architecture, image.shape, tile)
     ready = fields.prepared(network, grid)
     whole = np.empty((network.architecture.outputs, *image.shape), np.float32)
     for box in tiles.boxes(grid.shape, grid.tile):
         inner, places = fields.mirrored(grid.reads(box), image.shape)
         seen = image[inner.slices][np.ix_(*places)]
-        values = fields.forward(ready, seen)
+        values = fields.forward(ready, [seen])[0]
         every = (slice(None),)
         whole[every + box.slices] = values[every + box.within(box)]
     return whole
@@ -53,11 +53,10 @@ def segmented(network: UNet, image: Floats, factors: tuple[int, ...], reading: R
 
 def found(values: Floats, factors: tuple[int, ...], reading: Reading) -> Labels:
     """Instances that a network's `output` tells of, at `factors` times its resolution."""
-    around = Box((0,) * len(factors), values.shape[1:])
-    full = around.refined(factors)
-    labels, _ = labelling.label(
-        values, around, full, 0, factors, full.stop, reading.geometry, reading.foreground
-    )
+    coarse = values.shape[1:]
+    fine = tuple(side * factor for side, factor in zip(coarse, factors, strict=True))
+    lattice = Lattice(tuple(map(float, factors)), coarse, fine)
+    labels = labelling.whole(values, lattice, reading.geometry, reading.foreground)
     ids = np.unique(labels[labels > 0])
     return np.where(labels > 0, 1 + np.searchsorted(ids, labels), 0)
 

@@ -1,7 +1,6 @@
 """The only door to Zarr: OME-Zarr 0.5 images, labels and tables, written shard by shard."""
 
 import os
-import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,13 @@ import pandas as pd
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
-from pipeline import ngff, receipts
-from pipeline.tiles import Box, Level, placed
+from pipeline import receipts
+from pipeline.tiles import Box, Level, boxes, placed
+
+TABLE = "table.parquet"
+"""In the folder of a table: its rows, where ngio looks for them."""
+_BLANK: dict[tuple[Path, Level, tuple[int, ...], str] | None, bytes] = {}
+"""Of each level that this process wrote a shard of nothing to: all of one shape are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,30 @@ class Volume:
         """The spatial axes, "yx" or "zyx"."""
         return "".join(axis for axis in self.axes if axis in "zyx")
 
+    @property
+    def label_levels(self) -> tuple[Level, ...]:
+        """The levels of a label volume of this image, which has no channels."""
+        at = self.axes.index("c")
+
+        def kept(values: tuple[int, ...]) -> tuple[int, ...]:
+            return values[:at] + values[at + 1 :]
+
+        return tuple(
+            Level(
+                number=level.number,
+                **{
+                    name: kept(getattr(level, name))
+                    for name in ("factors", "shape", "chunk", "shard")
+                },
+            )
+            for level in self.levels
+        )
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the voxels."""
+        return np.dtype(self.facts["dtype"])
+
     def spatial(self, values: Sequence[int]) -> tuple[int, ...]:
         """Of one value per axis, those of the spatial axes."""
         return tuple(v for v, axis in zip(values, self.axes, strict=True) if axis in "zyx")
@@ -53,8 +81,12 @@ class Volume:
         return tuple(self.voxel_size_um[a] * f for a, f in zip(self.space, factors, strict=True))
 
     def read(self, level: int, box: Box) -> npt.NDArray[Any]:
-        """The voxels of `box` at a level."""
-        return np.asarray(open_level(self.store, level)[box.slices])
+        """The voxels of `box` at a level.
+
+        Raises OSError where a shard that it lies in is lost or damaged.
+        """
+        receipt = self.store.with_name(self.store.name.removesuffix(".ome.zarr") + ".json")
+        return read_box(self.store, self.levels[level], box, receipt)
 
     def normalised(
         self, level: int, space: Box, frame: int, channel: int
@@ -62,7 +94,9 @@ class Volume:
         """A spatial box of one channel, its window's ends become 0 and 1."""
         low, high = self.windows[channel]
         values = self.read(level, placed(self.axes, space, frame, channel)).reshape(space.shape)
-        return ((values.astype(np.float32) - low) / (high - low)).astype(np.float32)
+        # A float of 32 bits does not tell large whole numbers apart.
+        exact = np.promote_types(values.dtype, np.float32)
+        return ((values.astype(exact) - low) / (high - low)).astype(np.float32)
 
     def channel(self, name: str) -> int:
         """Number of the channel with this name.
@@ -115,6 +149,39 @@ def open_level(store: Path, level: int, mode: Literal["r", "r+"] = "r") -> zarr.
     return zarr.open_array(store / str(level), mode=mode)
 
 
+def read_box(store: Path, level: Level, box: Box, receipt: Path) -> npt.NDArray[Any]:
+    """The voxels of `box` at a level of a published store, whose shards all have files.
+
+    `receipt` is that of the stage that made the store.
+    Raises OSError where a shard that the box lies in is lost or damaged.
+    """
+    shards = {
+        store / shard_file(level, shard): shard for shard in boxes(level.shape, level.shard, box)
+    }
+    # Zarr reads zeros where there is no file, or an empty one.
+    harmed = [path for path in shards if not path.is_file() or not path.stat().st_size]
+    array = open_level(store, level.number)
+    if not harmed:
+        try:
+            return np.asarray(array[box.slices])
+        except ValueError:
+            harmed = [path for path, shard in shards.items() if not _decodes(array, shard)]
+            if not harmed:
+                raise
+    raise OSError(
+        f"{harmed[0]} is lost or damaged: it is no longer what was written. Delete {receipt} and "
+        f"run again: {store.name} is then made anew."
+    )
+
+
+def _decodes(array: zarr.Array[Any], shard: Box) -> bool:
+    try:
+        array[shard.slices]
+    except ValueError:
+        return False
+    return True
+
+
 def shard_file(level: Level, box: Box) -> str:
     """Where in its store the shard with this box lies."""
     index = (a // side for a, side in zip(box.start, level.shard, strict=True))
@@ -126,30 +193,51 @@ def write_shard(
 ) -> dict[str, str | int]:
     """Write one whole shard and read it back. Returns its file, bytes and SHA-256.
 
-    A shard that holds nothing but zeros leaves no file: its record says 0 bytes.
+    A shard of nothing but zeros gets a file as well, so that one that is lost cannot pass for it.
     Raises OSError where the disk is full, or what is read back differs: it did not keep it.
     """
     file = shard_file(level, box)
     path = store / file
+    blank = None if values.any() else (store, level, values.shape, values.dtype.str)
+    if blank in _BLANK:
+        return _write_blank(path, file, _BLANK[blank])
     # zarr reads a shard before it overwrites it, and fails on a torn one.
     path.unlink(missing_ok=True)
-    array = open_level(store, level.number, "r+")
+    # What is set where an array is created does not outlast it.
+    array = open_level(store, level.number, "r+").with_config({"write_empty_chunks": True})
     try:
         array[box.slices] = values
     except OSError as error:
-        raise OSError(
-            f"{path} could not be written: {error.strerror or error}. Make room on that disk, or "
-            "mend it, and run again: what was written stays."
-        ) from error
-    if not path.exists():
-        if np.any(values):
-            raise OSError(f"{path} was not written: is the disk full?")
-        return {"file": file, "bytes": 0, "sha256": ""}
+        raise OSError(_not_written(path, error)) from error
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
     if not np.array_equal(np.asarray(array[box.slices]), values):
         raise OSError(f"{path} reads back other than written: check the disk it lies on.")
+    if blank:
+        _BLANK[blank] = path.read_bytes()
     return {"file": file, "bytes": path.stat().st_size, "sha256": receipts.bytes_digest(path)}
+
+
+def _write_blank(path: Path, file: str, content: bytes) -> dict[str, str | int]:
+    """Write a shard of zeros as the first one of its level was written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise OSError(_not_written(path, error)) from error
+    if path.read_bytes() != content:
+        raise OSError(f"{path} reads back other than written: check the disk it lies on.")
+    return {"file": file, "bytes": len(content), "sha256": receipts.bytes_digest(path)}
+
+
+def _not_written(path: Path, error: OSError) -> str:
+    return (
+        f"{path} could not be written: {error.strerror or error}. Make room on that disk, or "
+        "mend it, and run again: what was written stays."
+    )
 
 
 def annotate(store: Path, attributes: Mapping[str, Any]) -> None:
@@ -213,49 +301,15 @@ def level_at(volume: Volume, voxel_size_um: Sequence[float]) -> Level:
     )
 
 
-def publish(building: Path, target: Path) -> None:
-    """Put a finished store in its place by rename; what stood there goes only then."""
-    # What a writer that was killed left half-written beside its file.
-    for partial in building.rglob("*.partial"):
-        partial.unlink()
-    old = target.with_name(f".{target.name}.replaced")
-    if old.exists():
-        shutil.rmtree(old)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        target.rename(old)
-    building.rename(target)
-    if old.exists():
-        shutil.rmtree(old)
-
-
-def list_children(group: Path, key: Literal["labels", "tables"]) -> None:
-    """Make a `labels` or `tables` group name exactly what lies in it.
-
-    Safe beside others that do the same: each looks again after it wrote, so the last to write
-    has seen every rename before it.
-    """
-    group.mkdir(exist_ok=True)
-    while True:
-        names = sorted(
-            child.name
-            for child in group.iterdir()
-            if (child / "zarr.json").is_file() and not child.name.startswith(".")
-        )
-        inner = {"version": ngff.OME_VERSION, key: names}
-        described = {"ome": inner} if key == "labels" else inner
-        if attributes(group) == described:
-            return
-        receipts.write(
-            group / "zarr.json",
-            {"zarr_format": 3, "node_type": "group", "attributes": described},
-        )
-
-
 def write_table(folder: Path, table: pd.DataFrame, region: str, own: Mapping[str, Any]) -> None:
     """Write a feature table as ngio and Fractal read it: one row per object, indexed by label."""
     folder.mkdir(parents=True)
-    table.to_parquet(folder / "table.parquet")
+    table.to_parquet(folder / TABLE)
+    describe_table(folder, region, own)
+
+
+def describe_table(folder: Path, region: str, own: Mapping[str, Any]) -> None:
+    """Make a folder that holds a Parquet file of objects a feature table of the labels `region`."""
     described = {
         "type": "feature_table",
         "table_version": "1",
@@ -272,4 +326,4 @@ def write_table(folder: Path, table: pd.DataFrame, region: str, own: Mapping[str
 
 def read_table(store: Path, name: str) -> pd.DataFrame:
     """The table of the objects that the model `name` found, indexed by label."""
-    return pd.read_parquet(store / "tables" / name / "table.parquet")
+    return pd.read_parquet(store / "tables" / name / TABLE)

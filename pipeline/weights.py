@@ -106,6 +106,12 @@ class Card(BaseModel):
         """Typical diameter in voxels at which the network works."""
         return tuple(self.diameter_um / size for size in self.voxel_size_um)
 
+    @property
+    def network(self) -> Architecture:
+        """The network's topology as a value."""
+        pooling = tuple(tuple(factors) for factors in self.architecture["pooling"])
+        return Architecture(**self.architecture | {"pooling": pooling})
+
 
 def save(folder: Path, network: UNet, card: Card) -> None:
     """Write a bundle; the card last."""
@@ -134,9 +140,7 @@ def read_card(folder: Path) -> Card:
 def load(folder: Path) -> tuple[UNet, Card]:
     """The network that predicts, and its card."""
     card = read_card(folder)
-    said = dict(card.architecture)
-    said["pooling"] = tuple(tuple(factors) for factors in said["pooling"])
-    network = plain(Architecture(**said))
+    network = plain(card.network)
     network.load_state_dict(load_file(folder / WEIGHTS))
     return network.eval(), card
 

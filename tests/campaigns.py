@@ -260,12 +260,12 @@ def raw(campaign: Path, folder: Path) -> Path:
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """The hash of every file among the results, by its path in there."""
+    """The hash of every file among the results, by its path in there; no cost, which is time."""
     results = folder / "results"
     return {
         str(path.relative_to(results)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(results.rglob("*"))
-        if path.is_file()
+        if path.is_file() and not path.name.endswith(".cost.json")
     }
 
 

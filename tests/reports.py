@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import scenes
 import tifffile
 
@@ -115,10 +116,21 @@ class Bench:
         space, start = self.volume.space, (0,) * len(self.volume.space)
         ids = [np.unique(labels[labels > 0]) for labels in frames]
         parts = [
-            objects.parts(labels, [labels], start, space, ["DNA"], t, ids[t])
+            objects.parts(
+                labels,
+                [labels],
+                np.full(labels.shape, objects.CERTAIN, np.uint16),
+                labels > 0,
+                start,
+                space,
+                ["DNA"],
+                t,
+                ids[t],
+            )
             for t, labels in enumerate(frames)
         ]
-        table = objects.table(parts, space, self.volume.voxel_size_um, ["DNA"])
+        rows = objects.combined(pd.concat(parts, ignore_index=True))
+        table = objects.measured(rows, space, self.volume.voxel_size_um, ["DNA"])
         recipe = receipts.recipe(
             "predict",
             {"predict": {"smallest_object": self.given.get("smallest_object", 0.15)}},

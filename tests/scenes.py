@@ -149,6 +149,7 @@ PREDICT = {
     "foreground": 0.5,
     "smallest_object": 0.15,
     "tile_voxels": {"yx": [32, 64], "zyx": [16, 32, 32]},
+    "precision": "float32",
 }
 
 

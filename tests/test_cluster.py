@@ -2,7 +2,9 @@
 
 import argparse
 import dataclasses
+import itertools
 import json
+import pickle
 import signal
 import stat
 from pathlib import Path
@@ -10,14 +12,17 @@ from pathlib import Path
 import psutil
 import pytest
 import tally
+from hypothesis import given
+from hypothesis import strategies as some
 
-from pipeline import cluster, slurm
+from pipeline import arrays, cluster, dealing, slurm
 from pipeline.arrays import Array
 from pipeline.submission import parameters
 
 ASKED = cluster.Allocation(
     place="debug",
     jobs=3,
+    job_gvoxel=5.0,
     cpus_per_task=2,
     mem_mb=300,
     runtime=5,
@@ -58,10 +63,116 @@ def test_shares_partition_the_units(units: int, jobs: int) -> None:
     assert not dealt or max(map(len, dealt)) - min(map(len, dealt)) <= 1
 
 
+SIZES = some.lists(some.integers(1, 1000), min_size=1, max_size=60)
+
+
+@given(SIZES, some.integers(1, 40), some.integers(1, 3000))
+def test_no_share_exceeds_the_budget_unless_a_single_unit_does(
+    sizes: list[int], jobs: int, budget: int
+) -> None:
+    dealt = cluster.shares(range(len(sizes)), jobs, sizes, budget)
+    assert [unit for share in dealt for unit in share] == list(range(len(sizes)))
+    assert all(len(share) == 1 or sum(sizes[u] for u in share) <= budget for share in dealt)
+    assert all(dealt)
+    assert len(dealt) >= min(jobs, len(sizes))
+
+
+def smallest_largest(sizes: list[int], count: int) -> int:
+    """The largest of `count` runs, in the best of all ways to cut."""
+    ways = itertools.combinations(range(1, len(sizes)), count - 1)
+    return min(
+        max(sum(sizes[a:b]) for a, b in itertools.pairwise((0, *cuts, len(sizes)))) for cuts in ways
+    )
+
+
+@given(some.lists(some.integers(0, 9), min_size=1, max_size=9), some.integers(1, 9))
+def test_the_largest_share_is_as_small_as_can_be(sizes: list[int], jobs: int) -> None:
+    dealt = cluster.shares(range(len(sizes)), jobs, sizes)
+    assert len(dealt) == min(jobs, len(sizes))
+    largest = max(sum(sizes[unit] for unit in share) for share in dealt)
+    assert largest == smallest_largest(sizes, len(dealt))
+
+
+@given(some.lists(some.integers(1, 9), min_size=1, max_size=9), some.integers(1, 40))
+def test_there_are_no_more_shares_than_jobs_and_budget_ask_for(
+    sizes: list[int], budget: int
+) -> None:
+    dealt = cluster.shares(range(len(sizes)), 1, sizes, budget)
+    if len(dealt) > 1:
+        assert smallest_largest(sizes, len(dealt) - 1) > budget
+
+
+def test_an_array_has_no_more_jobs_than_sites_allow() -> None:
+    units = range(3000)
+    dealt = cluster.shares(units, 16, [1.0] * len(units), budget=1.0)
+    assert list(map(len, dealt)) == [3] * dealing.MOST_SHARES
+    assert len(cluster.shares(units, 2000)) == dealing.MOST_SHARES
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """Work that has a size: `gvoxel` for each unit, none of it ever done."""
+
+    units: tuple[int, ...]
+    gvoxel: float
+
+    def missing(self) -> list[int]:
+        return list(self.units)
+
+    def size(self, unit: int) -> float:
+        return self.gvoxel
+
+    def only(self, share: tuple[int, ...]) -> "Field":
+        return dataclasses.replace(self, units=tuple(share))
+
+    def watch(self):
+        return lambda: "half of it is done"
+
+    def __call__(self, share: tuple[int, ...]) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(("place", "count"), [("slurm", 20), ("local", 3), ("debug", 3)])
+def test_the_budget_makes_jobs_where_they_queue(tmp_path: Path, place: str, count: int) -> None:
+    asked = dataclasses.replace(ASKED, place=place)
+    work = Field(tuple(range(40)), 2.1)
+    assert len(cluster.deal(work, work.units, asked)) == count
+    unmeasured = toy(tmp_path, 40)
+    assert len(cluster.deal(unmeasured, unmeasured.missing(), asked)) == 3
+
+
+def test_only_its_own_share_travels_to_a_job() -> None:
+    work = Field(tuple(range(100_000)), 1.0)
+    share = cluster._Share(cluster._only(work, (1, 2)), (1, 2), "", Path())
+    assert share.work.missing() == [1, 2]
+    assert len(pickle.dumps(share)) < 1000
+
+
+def test_the_log_says_how_far_work_is_in_its_own_words(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    work = toy(tmp_path, 2)
+    with caplog.at_level("INFO"):
+        for progress in (cluster._watch(Field((1,), 1.0)), cluster._watch(work)):
+            arrays._Report("predict-x", progress)({"5_0": "RUNNING", "5_1": "RUNNING"}, ["5_0"])
+    assert [entry.getMessage() for entry in caplog.records] == [
+        "predict-x: waiting: 1 RUNNING; half of it is done",
+        "predict-x: waiting: 1 RUNNING; 2 units left",
+    ]
+
+
+@pytest.mark.parametrize("budget", [0.0, -1.0, float("nan")])
+def test_a_budget_of_nothing_is_refused(budget: float) -> None:
+    with pytest.raises(ValueError, match="job_gvoxel"):
+        dataclasses.replace(ASKED, job_gvoxel=budget)
+
+
 def test_options_make_the_allocation() -> None:
     parser = argparse.ArgumentParser()
     cluster.add_arguments(parser)
-    text = "--place debug --jobs 3 --cpus-per-task 2 --mem-mb 300 --runtime 5 --gpu 0"
+    text = (
+        "--place debug --jobs 3 --job-gvoxel 5 --cpus-per-task 2 --mem-mb 300 --runtime 5 --gpu 0"
+    )
     given = cluster.allocation(parser.parse_args([*text.split(), "--slurm-extra=--qos=long"]))
     assert given == dataclasses.replace(ASKED, slurm_extra="--qos=long")
 

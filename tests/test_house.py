@@ -10,13 +10,15 @@ CORE = {
     "tiles", "network", "losses", "shots", "training", "instances", "labelling", "fields",
     "steerable", "certificate", "ngff", "objects", "metrics", "figures", "simulate",
     "outlines", "gate", "compose", "grounds", "phantoms", "imaging", "trials", "optics", "physics",
+    "resample", "footprint", "planning", "algebra",
 }  # fmt: skip
 EFFECTS = {
-    "volumes", "shards", "segment", "readers", "annotations", "label_images", "drawings", "marks",
+    "volumes", "publication", "shards", "records", "progress", "view", "segment", "sweep",
+    "memory", "tables", "readers", "annotations", "label_images", "drawings", "marks",
     "weights", "receipts", "bases", "checkpoints", "lessons", "members",
 }  # fmt: skip
-CLUSTER = {"cluster", "arrays", "submission", "slurm", "processes"}
-STAGES = {"ingest", "pretrain", "finetune", "predict", "report", "doctor"}
+CLUSTER = {"cluster", "dealing", "arrays", "submission", "slurm", "processes"}
+STAGES = {"ingest", "pretrain", "finetune", "predict", "report", "doctor", "export"}
 REPORT = {path.stem for path in PACKAGE.glob("report_*.py")}
 FOUNDATION = {"config", "sections", "faults", "__init__"}
 TOP = {"cli", "__main__"}

@@ -27,7 +27,7 @@ def case(request):
     """A network, a grid of one tile, and what that tile reads."""
     architecture, tile = request.param
     network = inference.network_of(architecture)
-    grid = fields.grid(network, tile, tile)
+    grid = fields.grid(network.architecture, tile, tile)
     image = torch.rand(1, 1, *engines.sides(grid), generator=torch.Generator().manual_seed(0))
     return network, grid, image
 
@@ -63,7 +63,7 @@ def test_preparing_leaves_the_plain_network_as_it_was(case):
 
 def test_the_forward_pass_gives_the_tile(case):
     network, grid, image = case
-    output = fields.forward(fields.prepared(network, grid), image[0, 0].numpy())
+    output = fields.forward(fields.prepared(network, grid), [image[0, 0].numpy()])[0]
     assert output.shape == (network.architecture.outputs, *grid.tile)
     assert output.flags.c_contiguous
 

@@ -1,28 +1,35 @@
 """Objects by votes: whole, separate, and the same from any piece of the image."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from pipeline.instances import assign, centres, geometry
-from pipeline.labelling import label, refined, window
+from pipeline import instances, labelling
+from pipeline.instances import geometry
+from pipeline.labelling import Lattice, label, threshold, whole
 from pipeline.shots import Example, Shot
 from pipeline.tiles import Box, boxes
 
 
-def votes(labels):
+def output_for(labels):
     """What a perfect network says about these labels, in units of one voxel."""
     shot = Shot.of(Example(labels.astype(np.float32), labels, np.ones(labels.shape, bool)))
     logit = np.where(labels, 5.0, -5.0)[None].astype(np.float32)
     return np.concatenate([logit, shot.displacement.numpy()])
 
 
-def whole(labels, diameter, smallest=0.1):
-    shape = geometry((float(diameter),) * labels.ndim, smallest, (1.0,) * labels.ndim)
-    output = votes(labels)
-    is_centre = centres(output[0] > 0, output[1:], shape)
-    return is_centre, assign(output[0] > 0, output[1:], is_centre, shape)
+def found(labels, diameter, smallest=0.1):
+    size = geometry((float(diameter),) * labels.ndim, smallest, (1.0,) * labels.ndim)
+    return whole(output_for(labels), plain(labels.shape), size, 0.5)
+
+
+def plain(shape):
+    """A network that works at full resolution."""
+    return Lattice((1.0,) * len(shape), shape, shape)
 
 
 def same_partition(found, expected):
@@ -30,88 +37,167 @@ def same_partition(found, expected):
     return len(pairs) == len({f for f, _ in pairs}) == len({e for _, e in pairs})
 
 
+def defined(output, size, above):
+    """Labels by their definition, voxel by voxel, for all of an image at once."""
+    shape, axes = output.shape[1:], range(output.ndim - 1)
+    steps = np.stack([np.rint(output[1 + a] * np.float32(size.unit[a])) for a in axes]).astype(int)
+    near = np.stack([abs(steps[a]) <= size.reach[a] for a in axes]).all(axis=0)
+    target = np.indices(shape) + steps
+    votes = np.zeros(shape, int)
+    for voxel in np.argwhere((output[0] > above) & near):
+        place = tuple(target[(slice(None), *voxel)])
+        if all(0 <= p < n for p, n in zip(place, shape, strict=True)):
+            votes[place] += 1
+    gathered = tents = votes
+    for axis, half in enumerate(size.blur):
+        tent = half + 1 - abs(np.arange(-half, half + 1))
+        gathered = ndimage.convolve1d(gathered, np.ones(2 * half + 1, int), axis, mode="constant")
+        tents = ndimage.convolve1d(tents, tent, axis, mode="constant")
+    rank = tents * votes.size + np.arange(votes.size)[::-1].reshape(shape)
+    window = tuple(2 * apart + 1 for apart in size.apart)
+    best = ndimage.maximum_filter(rank, size=window, mode="constant", cval=-1)
+    centres = np.argwhere((rank == best) & (gathered >= size.votes))
+    labels = np.zeros(shape, np.uint64)
+    for voxel in np.argwhere((output[0] > above) & near):
+        off = centres - target[(slice(None), *voxel)]
+        distance = ((off / size.catch) ** 2).sum(axis=1)
+        caught = [i for i in np.lexsort((*off.T[::-1], distance)) if distance[i] <= 1]
+        if caught:
+            labels[tuple(voxel)] = 1 + np.ravel_multi_index(tuple(centres[caught[0]]), shape)
+    return labels
+
+
+def random_output(shape, seed, spread=0.4):
+    """Random votes: plateaus, ties and votes out of reach included."""
+    generator = np.random.default_rng(seed)
+    displacement = generator.normal(0, spread, (len(shape), *shape))
+    return np.stack([generator.normal(0, 2, shape), *displacement]).astype(np.float32)
+
+
 def test_abutting_objects_stay_separate():
     labels = np.zeros((20, 40), int)
     labels[5:15, 5:15], labels[5:15, 15:25] = 1, 2
-    assert same_partition(whole(labels, 10)[1], labels)
+    assert same_partition(found(labels, 10), labels)
 
 
 def test_a_long_object_stays_whole():
     labels = np.zeros((16, 60), int)
     labels[6:10, 10:34] = 1
-    assert same_partition(whole(labels, 12)[1], labels)
+    assert same_partition(found(labels, 12), labels)
 
 
 def test_objects_in_depth_are_found():
     z, y, x = np.indices((24, 30, 30))
     labels = np.where((z - 8) ** 2 + (y - 10) ** 2 + (x - 9) ** 2 < 36, 1, 0)
     labels[(z - 15) ** 2 + (y - 20) ** 2 + (x - 20) ** 2 < 36] = 2
-    assert same_partition(whole(labels, 12)[1], labels)
+    assert same_partition(found(labels, 12), labels)
 
 
-def test_no_object_gives_no_centre():
-    is_centre, owner = whole(np.zeros((20, 20), int), 10)
-    assert not is_centre.any()
-    assert not owner.any()
+def test_no_object_gives_no_label():
+    assert not found(np.zeros((20, 20), int), 10).any()
 
 
 def test_specks_below_the_smallest_object_are_none():
     labels = np.zeros((30, 30), int)
     labels[3:5, 3:5], labels[10:20, 10:20] = 1, 2
-    assert len(np.unique(whole(labels, 10, smallest=0.15)[1])) == 2
+    assert len(np.unique(found(labels, 10, smallest=0.15))) == 2
 
 
 def test_of_equal_centres_the_first_in_address_order_wins():
-    foreground = np.ones((9, 9), bool)
-    shape = geometry((9.0, 9.0), 0.01, (1.0, 1.0))
-    is_centre = centres(foreground, np.zeros((2, 9, 9), np.float32), shape)
-    first = np.argwhere(is_centre)[0]
-    assert first.tolist() == [1, 1]
+    size = geometry((9.0, 9.0), 0.01, (1.0, 1.0))
+    output = np.zeros((3, 9, 9), np.float32)
+    output[0] = 1
+    labels = whole(output, plain((9, 9)), size, 0.5)
+    assert np.unravel_index(int(labels[labels > 0].min()) - 1, (9, 9)) == (1, 1)
 
 
-@pytest.mark.parametrize("factors", [(1, 1), (2, 2), (4, 4), (1, 2)])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.sampled_from([(17, 23), (30, 9), (7, 11, 13), (1, 12, 9)]),
+    spread=st.sampled_from([0.02, 0.15, 0.4]),
+)
+def test_labels_are_what_their_definition_says(seed, shape, spread):
+    size = geometry((5.0, 6.0, 5.0)[: len(shape)], 0.05, (6.0, 5.0, 5.0)[: len(shape)])
+    output = random_output(shape, seed, spread)
+    assert (whole(output, plain(shape), size, 0.5) == defined(output, size, 0.0)).all()
+
+
+def piecewise(output, lattice, size, tile, frame):
+    """All blocks of an image from tiles that know their neighbours alone; ids of their centres."""
+    above, shape = threshold(0.5), np.asarray(lattice.coarse)
+    grid = list(boxes(lattice.coarse, tile))
+    said = {b: instances.pointers(output[(slice(None), *b.slices)], size) for b in grid}
+    votes = {b: instances.votes(said[b], b, above, size, shape) for b in grid}
+    centres = {}
+    for box in grid:
+        near = boxes(lattice.coarse, tile, box.grown(size.voting).clipped(lattice.coarse))
+        centres[box] = instances.centres([votes[b] for b in near], box, size, shape)
+    everything = instances.pointers(output, size)
+    labels = np.zeros(lattice.fine, np.uint64)
+    for box in grid:
+        near = boxes(lattice.coarse, tile, box.grown(size.owning).clipped(lattice.coarse))
+        known = np.concatenate([centres[b] for b in near], axis=1)
+        fine = lattice.refined(box)
+        if 0 in fine.shape:
+            continue
+        halo = (labelling.INTERPOLATION,) * len(tile)
+        around = lattice.coarsened(fine).grown(halo).clipped(lattice.coarse)
+        cut = everything.cut(around, Box((0,) * len(tile), lattice.coarse))
+        labels[fine.slices] = label(cut, around, fine, known, frame, lattice, size, above).ids
+    return labels, np.concatenate([lattice.ids(c, frame) for c in centres.values()])
+
+
+@pytest.mark.parametrize("step", [(1.0, 1.0), (2.0, 2.0), (4.0, 4.0), (1.0, 2.0), (1.37, 0.8)])
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6), side=st.integers(5, 40))
-def test_any_box_gets_the_labels_that_the_whole_gets(factors, seed, side):
-    """Random votes: plateaus, ties and votes out of reach included."""
-    generator = np.random.default_rng(seed)
-    shape = (33, 29)
-    full = tuple(n * f - (f > 1) for n, f in zip(shape, factors, strict=True))
-    logit = generator.normal(0, 2, shape)
-    output = np.stack([logit, *generator.normal(0, 0.4, (2, *shape))]).astype(np.float32)
-    size = geometry((6.0, 5.0), 0.1, (6.0, 5.0))
+def test_any_tiling_gives_the_labels_that_the_whole_gets(step, seed, side):
+    fine = tuple(int(n * s) - (s > 1) for n, s in zip((33, 29), step, strict=True))
+    coarse = tuple(int(np.ceil(n / s)) for n, s in zip(fine, step, strict=True))
+    lattice, size = Lattice(step, coarse, fine), geometry((6.0, 5.0), 0.1, (6.0, 5.0))
+    output = random_output(coarse, seed)
+    expected = whole(output, lattice, size, 0.5)
+    assert expected.any()
+    labels, ids = piecewise(output, lattice, size, (side, side + 3), 0)
+    assert (labels == expected).all()
+    assert set(np.unique(labels[labels > 0]).tolist()) <= set(ids.tolist())
+    assert len(set(ids.tolist())) == len(ids)
 
-    def labels_of(space):
-        around = window(space, factors, shape, size)
-        cut = output[(slice(None), *around.slices)]
-        return label(cut, around, space, 3, factors, full, size, 0.5)
 
-    expected, owned = labels_of(Box((0, 0), full))
-    assert len(owned)
-    pieces = []
-    for box in boxes(full, (side, side + 3)):
-        found, here = labels_of(box)
-        assert (found == expected[box.slices]).all()
-        pieces.append(here)
-    assert sorted(np.concatenate(pieces).tolist()) == sorted(owned.tolist())
+@given(step=st.floats(0.5, 5), side=st.integers(1, 60), cut=st.integers(1, 17))
+def test_what_tiles_hold_tiles_the_image(step, side, cut):
+    coarse = max(1, int(np.ceil(side / step - 1e-9)))
+    lattice = Lattice((step,), (coarse,), (side,))
+    spans = [lattice.refined(box) for box in boxes((coarse,), (cut,))]
+    assert [s.start[0] for s in spans[1:]] == [s.stop[0] for s in spans[:-1]]
+    assert (spans[0].start[0], spans[-1].stop[0]) == (0, side)
+    for tile, span in zip(boxes((coarse,), (cut,)), spans, strict=True):
+        if span.shape[0]:
+            inside = lattice.coarsened(span)
+            assert tile.start[0] <= inside.start[0] < inside.stop[0] <= tile.stop[0]
 
 
 def test_an_id_is_the_address_of_its_centre():
     labels = np.zeros((12, 20), int)
     labels[3:8, 4:9] = 1
     size = geometry((5.0, 5.0), 0.1, (5.0, 5.0))
-    output = votes(labels)
+    output = output_for(labels)
     output[1:] /= 5
-    box = Box((0, 0), labels.shape)
-    found, owned = label(output, box, box, 2, (1, 1), labels.shape, size, 0.5)
-    assert owned.tolist() == [1 + 2 * 240 + 5 * 20 + 6]
-    assert (found[labels == 1] == owned[0]).all()
+    lattice = plain(labels.shape)
+    found, ids = piecewise(output, lattice, size, (12, 20), 2)
+    assert ids.tolist() == [1 + 2 * 240 + 5 * 20 + 6]
+    assert (found[labels == 1] == ids[0]).all()
 
 
-@given(st.integers(0, 1000), st.sampled_from([(1, 1), (2, 1), (2, 4)]))
-def test_interpolation_keeps_constants_and_linear_ramps(seed, factors):
-    level = np.random.default_rng(seed).normal()
-    flat = refined(np.full((5, 6), level, np.float32), factors)
-    assert np.allclose(flat, np.float32(level))
-    ramp = refined(np.arange(6, dtype=np.float32)[None], (1, 2))[0]
-    assert np.allclose(ramp[1:-1], np.arange(12)[1:-1] / 2 - 0.25)
+def test_what_is_no_number_points_nowhere():
+    output = output_for(np.ones((6, 6), int))
+    output[1, 2, 3] = np.nan
+    said = instances.pointers(output, geometry((6.0, 6.0), 0.1, (1.0, 1.0)))
+    assert said.steps[0, 2, 3] == said.void
+    assert (said.steps[0] == said.void).sum() == 1
+
+
+def test_offsets_before_a_voxel_are_half_of_all():
+    earlier = instances._earlier((1, 2))
+    every = set(itertools.product((-1, 0, 1), range(-2, 3)))
+    assert {tuple(-o for o in offset) for offset in earlier} | set(earlier) | {(0, 0)} == every

@@ -7,7 +7,6 @@ import shutil
 import ngio
 import numpy as np
 import ome_zarr_models
-import pandas as pd
 import pytest
 import scenes
 import tifffile
@@ -15,7 +14,18 @@ import zarr
 from ome_zarr.io import parse_url
 from ome_zarr.reader import Reader
 
-from pipeline import finetune, ingest, metrics, objects, predict, receipts, volumes
+from pipeline import (
+    finetune,
+    ingest,
+    metrics,
+    predict,
+    publication,
+    receipts,
+    shards,
+    sweep,
+    volumes,
+)
+from pipeline.tiles import Tree
 
 KINDS = {
     "2-D": ("yx", (90, 107)),
@@ -52,7 +62,7 @@ class Campaign:
     def predict(self, image, run=scenes.here, workers=1, **given):
         receipt = self.folder / "predict" / "cells" / f"{image.stem}.json"
         task = scenes.predict_task(**given)
-        predict.predict(receipt, image, self.model, task, workers, run)
+        predict.predict(receipt, image, self.model, task, predict.Means(workers), run)
         return receipts.read(receipt)["facts"]
 
     def found(self, image, level=0):
@@ -147,6 +157,8 @@ def test_the_table_agrees_with_the_labels(campaign):
         assert row[space].to_numpy(float) == pytest.approx(places.mean(axis=0))
         assert [row[f"first_{a}"] for a in space] == places.min(axis=0).tolist()
         assert [row[f"last_{a}"] for a in space] == places.max(axis=0).tolist()
+        assert 0.5 <= row["score"] <= 1
+        assert 0 <= row["quality"] <= 1
         assert row["mean_channel_0"] == pytest.approx(campaign.image[labels == identity].mean())
 
 
@@ -226,6 +238,39 @@ def test_another_recipe_replaces_labels_only_when_they_are_whole(movie, monkeypa
     assert scenes.snapshot(image.with_suffix(".ome.zarr")) != before
 
 
+def test_shards_that_disagree_on_an_object_are_made_again_together(movie, monkeypatch):
+    """As where a processor of another kind rounds otherwise, and loses a centre."""
+    image = movie.ingest("disputed")
+    calm = movie.predict(image)
+    expected = movie.found(image)
+    store = image.with_suffix(".ome.zarr")
+    (movie.folder / "predict" / "cells" / "disputed.json").unlink()
+    shutil.rmtree(store / "labels" / "cells")
+    find = sweep.Sweep._find
+
+    def losing(self, key, after):
+        find(self, key, after)
+        if disputing:
+            # Those that lie so near to the shard's edge that their objects cross it.
+            found = self.centres[key]
+            self.centres[key] = found[:, ~np.isin(found[1], (30, 31))]
+
+    def one_by_one(work):
+        nonlocal disputing
+        for unit in work.missing():
+            disputing = isinstance(unit, Tree) and unit.first == unit.box.start[2] == 0
+            work([unit])
+
+    disputing = False
+    monkeypatch.setattr(sweep.Sweep, "_find", losing)
+    monkeypatch.setattr(shards, "MOST_SHARDS_PER_TREE", 1)
+    facts = movie.predict(image, one_by_one)
+    assert facts["orphans"] == 0
+    assert facts["repaired"] > 0
+    assert (movie.found(image) == expected).all()
+    assert facts["objects"] == calm["objects"]
+
+
 def test_a_volume_of_other_voxels_is_refused(movie):
     voxel = {a: 3.3 * scenes.VOXEL[a] for a in movie.axes if a in "zyx"}
     acquired = movie.acquired.model_copy(
@@ -233,7 +278,7 @@ def test_a_volume_of_other_voxels_is_refused(movie):
     )
     receipt = movie.folder / "ingest" / "coarse.json"
     ingest.ingest(receipt, scenes.ingest_task(acquired), scenes.here)
-    with pytest.raises(ValueError, match=r"coarse\.ome\.zarr has no level with the model's voxels"):
+    with pytest.raises(ValueError, match=r"coarse\.ome\.zarr has no level near the model's voxels"):
         movie.predict(receipt)
 
 
@@ -244,21 +289,5 @@ def test_two_models_on_one_volume_are_both_listed(tmp_path):
         (group / name / "zarr.json").write_text(
             json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}})
         )
-        volumes.list_children(group, "labels")
+        publication.list_children(group, "labels")
     assert volumes.attributes(group)["ome"]["labels"] == ["first", "second"]
-
-
-def test_an_empty_frame_gives_an_empty_table():
-    part = objects.parts(
-        np.zeros((4, 4), np.uint64),
-        [np.ones((4, 4))],
-        (0, 0),
-        "yx",
-        ["a"],
-        0,
-        np.zeros(0, np.uint64),
-    )
-    table = objects.table([part], "yx", {"y": 1.0, "x": 1.0}, ["a"])
-    assert isinstance(table, pd.DataFrame)
-    assert len(table) == 0
-    assert "mean_a" in table

@@ -101,7 +101,7 @@ def test_tiles_change_nothing_of_what_the_network_says(axes):
 def test_an_image_continues_as_its_mirror_image():
     image = np.random.default_rng(0).random((32, 40), np.float32)
     judge = untrained(2)
-    context = fields.grid(judge, image.shape, (64, 64)).context
+    context = fields.grid(judge.architecture, image.shape, (64, 64)).context
     beyond = np.pad(image, [(c, c) for c in context], mode="symmetric")
     with torch.no_grad():
         expected = judge(torch.as_tensor(beyond)[None, None])[0].numpy()

@@ -23,6 +23,8 @@ def cluster(wildcards, resources):
     names = ("jobs", "cpus_per_task", "mem_mb", "runtime", "gpu")
     given = {"place": resources.get("place", "local")}
     given |= {name: resources.get(name) for name in names}
+    if "job_gvoxel" in resources.keys():
+        given["job_gvoxel"] = resources.job_gvoxel
     given |= {
         name: resources.get(name, "")
         for name in ("slurm_partition", "slurm_account", "slurm_extra")

@@ -8,6 +8,7 @@ rule ingest:
         f"{LOGS}/ingest/{{acquisition}}.log",
     resources:
         jobs=16,
+        job_gvoxel=5,
         cpus_per_task=1,
         mem_mb=3000,
         runtime=60,

@@ -9,8 +9,9 @@ rule predict:
         f"{LOGS}/predict/{{model}}/{{acquisition}}.log",
     resources:
         jobs=16,
+        job_gvoxel=5,
         cpus_per_task=1,
-        mem_mb=3500,
+        mem_mb=6000,
         runtime=120,
         gpu=0,
     params:

@@ -1,0 +1,76 @@
+"""Putting finished stores where readers look: by rename, whole or not at all."""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from pipeline import ngff, receipts
+from pipeline.volumes import attributes
+
+
+def check_place(building: Path, target: Path) -> None:
+    """Check, before work starts, that what grows in one folder can be renamed into the other.
+
+    Raises OSError where it cannot: one is read-only, or they lie on different file systems.
+    """
+    building.mkdir(parents=True, exist_ok=True)
+    probe, placed = (folder / f".{os.getpid()}.probe" for folder in (building, target))
+    try:
+        probe.touch()
+        probe.rename(placed)
+        placed.unlink()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+        raise OSError(
+            f"{target} cannot take what is made in {building}: {error.strerror}. Let both be "
+            "writable and lie on one file system."
+        ) from error
+
+
+def hand_over(target: Path, building: Path) -> None:
+    """Move the labels and tables of a volume to its successor, made anew with the same bytes."""
+    for group in ("labels", "tables"):
+        if (target / group).exists() and not (building / group).exists():
+            (target / group).rename(building / group)
+
+
+def publish(building: Path, target: Path) -> None:
+    """Put a finished store in its place by rename; what stood there goes only then."""
+    # What a writer that was killed left half-written beside its file.
+    for partial in building.rglob("*.partial"):
+        partial.unlink()
+    old = target.with_name(f".{target.name}.replaced")
+    if old.exists():
+        shutil.rmtree(old)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        target.rename(old)
+    building.rename(target)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def list_children(group: Path, key: Literal["labels", "tables"]) -> None:
+    """Make a `labels` or `tables` group name exactly what lies in it.
+
+    Safe beside others that do the same: each looks again after it wrote, so the last to write
+    has seen every rename before it.
+    """
+    group.mkdir(exist_ok=True)
+    while True:
+        names = sorted(
+            child.name
+            for child in group.iterdir()
+            if (child / "zarr.json").is_file() and not child.name.startswith(".")
+        )
+        inner = {"version": ngff.OME_VERSION, key: names}
+        described = {"ome": inner} if key == "labels" else inner
+        if attributes(group) == described:
+            return
+        receipts.write(
+            group / "zarr.json",
+            {"zarr_format": 3, "node_type": "group", "attributes": described},
+        )

@@ -1,0 +1,292 @@
+"""Shards, one group after the other: forward passes over tiles, then labels and measurements.
+
+Each group is one Dask graph. What a later group needs of a tile is kept until then.
+
+    read --> see (network) --> centres of a tile --> labels of a block --> shard
+                 |                                     ^
+                 +---------------- pointers -----------+
+
+Tasks leave their results in the sweep, under the tile's key; the graph knows what waits for what.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dask
+import numpy as np
+import numpy.typing as npt
+from dask.delayed import Delayed, delayed
+
+from pipeline import fields, instances, labelling, objects, shards, tiles
+from pipeline.fields import Grid, Precision, Prepared
+from pipeline.instances import Geometry, Places, Pointers, Votes
+from pipeline.labelling import INTERPOLATION, Ids, Labels
+from pipeline.tiles import Box, placed
+from pipeline.view import View
+
+log = logging.getLogger("equiscope.sweep")
+AT_ONCE = 4
+"""Tiles that a GPU gets at once; a core of a CPU works on one."""
+Key = tuple[int, Box]
+"""A frame, and a tile of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the network says of a tile, what it means for centres, and whether all is background."""
+
+    pointers: Pointers
+    votes: Votes
+    blank: bool
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A model before an image, and where its findings go.
+
+    Attributes
+    ----------
+    foreground: probability above which a voxel belongs to an object.
+    parts: folder for the parts of the table.
+    spent: seconds of the network, bytes read, passes made and passes spared; they grow.
+    """
+
+    view: View
+    network: Prepared
+    geometry: Geometry
+    grid: Grid
+    foreground: float
+    precision: Precision
+    parts: Path
+    spent: dict[str, float] = field(
+        default_factory=lambda: {"busy_s": 0.0, "read_bytes": 0.0, "passes": 0.0, "spared": 0.0}
+    )
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the network lies on a GPU."""
+        return next(self.network.parameters()).device.type == "cuda"
+
+
+class Sweep:
+    """One way through some shards of the label volume."""
+
+    def __init__(
+        self, reader: Reader, boxes: Sequence[Box], put: shards.Put, workers: int, group: int
+    ) -> None:
+        self.reader, self.boxes, self.put = reader, boxes, put
+        self.workers, self.group = workers, group
+        self.view, self.lattice = reader.view, reader.view.lattice
+        self.geometry, self.grid = reader.geometry, reader.grid
+        self.above = labelling.threshold(reader.foreground)
+        self.shape = np.asarray(self.grid.shape)
+        self.device = threading.Lock()
+        self.images: dict[Key, npt.NDArray[np.float32]] = {}
+        self.seen: dict[Key, Seen] = {}
+        self.centres: dict[Key, Places] = {}
+        self.labels: dict[Box, Labels] = {}
+        self.owned: dict[Box, list[Ids]] = {}
+        self.flat: dict[float, Pointers] = {}
+        self.last: dict[Key, int] = {}
+        for number, box in enumerate(boxes):
+            self.last |= dict.fromkeys(self._voting(self._owning(self._mine(box))), number)
+
+    def run(self) -> None:
+        """Make all shards. The last of a group is written while the network works on the next."""
+        left: list[Box] = []
+        for first in range(0, len(self.boxes), self.group):
+            now = self.boxes[first : first + self.group]
+            tasks = [delayed(self._write, pure=False)(box, []) for box in left]
+            for box, labelled in self._graph(now).items():
+                waits = box == now[-1]
+                tasks += labelled if waits else [delayed(self._write, pure=False)(box, labelled)]
+            self._compute(tasks)
+            left = [now[-1]]
+            for key in [key for key in self.seen if self.last[key] < first + self.group]:
+                self.seen.pop(key)
+                self.centres.pop(key, None)
+        self._compute([delayed(self._write, pure=False)(box, []) for box in left])
+        if self.reader.spent["spared"]:
+            log.info(
+                "%d forward passes made, %d spared: all that the network would have seen there "
+                "had one value",
+                self.reader.spent["passes"],
+                self.reader.spent["spared"],
+            )
+
+    def _compute(self, tasks: Sequence[Delayed]) -> None:
+        dask.compute(*tasks, scheduler="threads", num_workers=self.workers)
+
+    def _graph(self, boxes: Sequence[Box]) -> dict[Box, list[Delayed]]:
+        """What labels some shards, block by block."""
+        owning = {key: None for box in boxes for key in self._owning(self._mine(box))}
+        voting = [key for key in self._voting(owning) if key not in self.seen]
+        size = AT_ONCE if self.reader.on_gpu else 1
+        seen: dict[Key, Delayed] = {}
+        for batch in (voting[i : i + size] for i in range(0, len(voting), size)):
+            read = [delayed(self._read, pure=False)(key) for key in batch]
+            seen |= dict.fromkeys(batch, delayed(self._see, pure=False)(batch, read))
+        centres = {
+            key: delayed(self._find, pure=False)(
+                key, [seen[k] for k in self._voting([key]) if k in seen]
+            )
+            for key in owning
+            if key not in self.centres
+        }
+        tasks: dict[Box, list[Delayed]] = {}
+        for box in boxes:
+            self.labels[box], self.owned[box] = Labels.empty(self._split(box)[1].shape), []
+            tasks[box] = [
+                delayed(self._label, pure=False)(
+                    box, key, [centres[k] for k in self._owning([key]) if k in centres]
+                )
+                for key in self._mine(box)
+            ]
+        return tasks
+
+    def _split(self, box: Box) -> tuple[int, Box]:
+        """Frame and spatial box of a box of the label volume, which has no channels."""
+        skip = 1 if "t" in self.view.volume.axes else 0
+        return box.start[0] if skip else 0, Box(box.start[skip:], box.stop[skip:])
+
+    def _mine(self, box: Box) -> list[Key]:
+        """Tiles that a shard has voxels of."""
+        frame, fine = self._split(box)
+        return self._tiles(frame, self.lattice.coarsened(fine))
+
+    def _owning(self, keys: Iterable[Key]) -> list[Key]:
+        """Tiles whose centres may own voxels of these."""
+        return self._around(keys, self.geometry.owning)
+
+    def _voting(self, keys: Iterable[Key]) -> list[Key]:
+        """Tiles whose voxels vote for centres in these."""
+        return self._around(keys, self.geometry.voting)
+
+    def _around(self, keys: Iterable[Key], reach: tuple[int, ...]) -> list[Key]:
+        near = (
+            self._tiles(frame, box.grown(reach).clipped(self.grid.shape)) for frame, box in keys
+        )
+        return list(dict.fromkeys(key for some in near for key in some))
+
+    def _tiles(self, frame: int, over: Box) -> list[Key]:
+        return [(frame, tile) for tile in tiles.boxes(self.grid.shape, self.grid.tile, over)]
+
+    def _read(self, key: Key) -> None:
+        frame, tile = key
+        image = self.view.read(self.grid.reads(tile), frame)
+        self.images[key] = image
+        self.reader.spent["read_bytes"] += image.size * self.view.volume.dtype.itemsize
+
+    def _see(self, batch: Sequence[Key], _: Sequence[None]) -> None:
+        """Forward passes, but for tiles of which all that the network sees has one value.
+
+        What it says of such a tile is the same for each, so it is asked once.
+        """
+        images = {key: self.images.pop(key) for key in batch}
+        values = {key: (float(image.min()), float(image.max())) for key, image in images.items()}
+        asked = [k for k, (low, high) in values.items() if low < high or low not in self.flat]
+        said = dict(zip(asked, self._ask([images[k] for k in asked]), strict=True))
+        for key, (low, high) in values.items():
+            if key in said:
+                pointers = instances.pointers(said[key], self.geometry)
+                if low == high:
+                    self.flat[low] = pointers
+            else:
+                pointers = self.flat[low]
+            self._keep(key, pointers)
+        self.reader.spent["passes"] += len(asked)
+        self.reader.spent["spared"] += len(batch) - len(asked)
+
+    def _ask(self, images: Sequence[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
+        if not images:
+            return []
+        if not self.reader.on_gpu:
+            return fields.forward(self.reader.network, images, self.reader.precision)
+        with self.device:
+            begun = time.monotonic()
+            said = fields.forward(self.reader.network, images, self.reader.precision)
+            self.reader.spent["busy_s"] += time.monotonic() - begun
+        return said
+
+    def _keep(self, key: Key, pointers: Pointers) -> None:
+        """Keep what is said of a tile: of the last along an axis, only what lies in the image."""
+        tile = key[1]
+        whole = Box(
+            tile.start, tuple(a + n for a, n in zip(tile.start, self.grid.tile, strict=True))
+        )
+        mine = pointers.cut(tile, whole)
+        votes = instances.votes(mine, tile, self.above, self.geometry, self.shape)
+        self.seen[key] = Seen(mine, votes, not bool((mine.logit > self.above).any()))
+
+    def _find(self, key: Key, _: Sequence[None]) -> None:
+        votes = [self.seen[k].votes for k in self._voting([key])]
+        self.centres[key] = instances.centres(votes, key[1], self.geometry, self.shape)
+
+    def _label(self, box: Box, key: Key, _: Sequence[None]) -> None:
+        """Label what a tile and a shard share."""
+        frame, space = self._split(box)
+        fine = self.lattice.refined(key[1]).intersection(space)
+        core = self.lattice.coarsened(fine)
+        halo = 0 if self.lattice.same else INTERPOLATION
+        around = core.grown((halo,) * len(self.shape)).clipped(self.grid.shape)
+        known = np.concatenate([self.centres[k] for k in self._owning([key])], axis=1)
+        here = instances.inside_of(self.lattice.addressed(known), fine)
+        self.owned[box].append(self.lattice.ids(known[:, here], frame))
+        from_tiles = self._tiles(frame, around)
+        if all(self.seen[k].blank for k in from_tiles):
+            return
+        said = self._assembled(from_tiles, around)
+        found = labelling.label(
+            said, around, fine, known, frame, self.lattice, self.geometry, self.above
+        )
+        self.labels[box].put(fine.within(space), found)
+
+    def _assembled(self, keys: Sequence[Key], around: Box) -> Pointers:
+        if len(keys) == 1:
+            return self.seen[keys[0]].pointers.cut(around, keys[0][1])
+        first = self.seen[keys[0]].pointers
+        logit = np.empty(around.shape, first.logit.dtype)
+        steps = np.empty((len(first.steps), *around.shape), first.steps.dtype)
+        for key in keys:
+            shared = key[1].intersection(around)
+            part, place = self.seen[key].pointers.cut(shared, key[1]), shared.within(around)
+            logit[place] = part.logit
+            steps[(slice(None), *place)] = part.steps
+        return Pointers(logit, steps)
+
+    def _write(self, box: Box, _: Sequence[None]) -> None:
+        """Measure what a shard holds, and hand it on."""
+        frame, space = self._split(box)
+        labels, volume = self.labels.pop(box), self.view.volume
+        owned = np.concatenate([*self.owned.pop(box), np.zeros(0, np.uint64)])
+        # A shard without a voxel of any object needs no image.
+        channels = range(len(volume.channels)) if labels.ids.any() else ()
+        images = [
+            volume.read(0, placed(volume.axes, space, frame, channel)).reshape(space.shape)
+            for channel in channels
+        ] or [np.zeros(space.shape, volume.dtype)] * len(volume.channels)
+        part = objects.parts(
+            labels.ids,
+            images,
+            labels.certainty,
+            labels.agrees,
+            space.start,
+            volume.space,
+            volume.channels,
+            frame,
+            owned,
+        )
+        file = self.reader.parts / f"{part_name(box)}.parquet"
+        partial = file.with_name(f".{file.name}.partial")
+        part.to_parquet(partial)
+        partial.replace(file)
+        self.put(box, labels.ids.reshape(box.shape), {}, (file,))
+
+
+def part_name(box: Box) -> str:
+    """Name of a box's part of the table, without its suffix."""
+    return "-".join(str(a) for a in box.start)

@@ -1,0 +1,103 @@
+"""The image as a model sees it: one channel of a volume, at the model's voxel size."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline import fields, resample
+from pipeline.labelling import Lattice
+from pipeline.tiles import Box, Level
+from pipeline.volumes import Volume
+
+SAME = 0.1
+"""Voxel sizes that differ by less than this fraction are taken as one."""
+FINEST, COARSEST = 0.5, 3.0
+"""How many voxels of a level one of the model's may be wide. Finer, an image holds less than the
+model learned to see; coarser, what lies between is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Boxes and shapes here are spatial, and counted in voxels of the model's size.
+
+    Attributes
+    ----------
+    level: what is read.
+    channel: number of the channel.
+    step: how many voxels of the level one of the model's is wide, along each axis.
+    """
+
+    volume: Volume
+    level: Level
+    channel: int
+    step: tuple[float, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sides of the image."""
+        return resample.coarse_shape(self.volume.spatial(self.level.shape), self.step)
+
+    @property
+    def lattice(self) -> Lattice:
+        """How these voxels lie in those of full resolution."""
+        factors = self.volume.spatial(self.level.factors)
+        return Lattice(
+            step=tuple(f * s for f, s in zip(factors, self.step, strict=True)),
+            coarse=self.shape,
+            fine=self.volume.spatial(self.volume.levels[0].shape),
+        )
+
+    @property
+    def resampled(self) -> bool:
+        """Whether the image is brought to the model's voxels by interpolation."""
+        return any(step != 1 for step in self.step)
+
+    def read(self, box: Box, frame: int) -> npt.NDArray[np.float32]:
+        """The normalised image in `box`, mirrored beyond the edges."""
+        inner, mirror = fields.mirrored(box, self.shape)
+        if not self.resampled:
+            image = self.volume.normalised(self.level.number, inner, frame, self.channel)
+            return image[np.ix_(*mirror)]
+        places = tuple(
+            resample.centres_in_fine(*span)
+            for span in zip(inner.start, inner.stop, self.step, strict=True)
+        )
+        sides = self.volume.spatial(self.level.shape)
+        source = resample.needed(places, sides)
+        image = self.volume.normalised(self.level.number, source, frame, self.channel)
+        return resample.interpolated(image, source, places, sides)[np.ix_(*mirror)]
+
+
+def view(volume: Volume, channel: str, voxel_size_um: Sequence[float]) -> View:
+    """The volume as a model with these voxels sees it: the nearest level, interpolated if need be.
+
+    Raises ValueError where no level is near, or there is no such channel.
+    """
+    number = volume.channel(channel)
+    if len(voxel_size_um) != len(volume.space):
+        raise ValueError(
+            f"{volume.store.name} has the spatial axes {volume.space}, and the model learned on "
+            f"{'planes' if len(voxel_size_um) == 2 else 'volumes with depth'}. Use it on those."
+        )
+    for level in volume.levels:
+        if np.allclose(volume.voxel_um(level), voxel_size_um, rtol=SAME, atol=0):
+            return View(volume, level, number, (1.0,) * len(voxel_size_um))
+    steps = {
+        level: tuple(m / v for m, v in zip(voxel_size_um, volume.voxel_um(level), strict=True))
+        for level in volume.levels
+    }
+    level = min(steps, key=lambda level: sum(abs(math.log(step)) for step in steps[level]))
+    if not all(FINEST <= step <= COARSEST for step in steps[level]):
+        held = ", ".join(
+            " x ".join(f"{size:g}" for size in volume.voxel_um(level)) for level in volume.levels
+        )
+        raise ValueError(
+            f"{volume.store.name} has no level near the model's voxels of "
+            f"{' x '.join(f'{size:g}' for size in voxel_size_um)} um; its levels have {held} um. "
+            "Use a model that learned at one of these sizes, or check voxel_size_um of the "
+            "acquisition."
+        )
+    return View(volume, level, number, steps[level])
