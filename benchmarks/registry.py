@@ -2,6 +2,14 @@
 
 from types import ModuleType
 
-from benchmarks import demo, fewshot, inference
+from benchmarks import demo, exactness, fewshot, inference, plan, resume, throughput
 
-BENCHMARKS: dict[str, ModuleType] = {"demo": demo, "fewshot": fewshot, "inference": inference}
+BENCHMARKS: dict[str, ModuleType] = {
+    "demo": demo,
+    "exactness": exactness,
+    "fewshot": fewshot,
+    "inference": inference,
+    "plan": plan,
+    "resume": resume,
+    "throughput": throughput,
+}

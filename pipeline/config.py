@@ -27,6 +27,9 @@ from pipeline.sections import (
     Shot,
 )
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""As safe as `safe_load`, and five times as fast where libyaml is there."""
+
 
 class Campaign(Section):
     """The whole of config.yaml, the `every_` sections merged into what they stand for."""
@@ -161,7 +164,7 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Campaign:
     if not path.is_file():
         raise ValueError(f"there is no file {str(path)!r}: write one, or go to where it is.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):

@@ -166,7 +166,7 @@ class Shards:
         finer = self.levels[level.number - 1]
         ratio = tuple(a // b for a, b in zip(level.factors, finer.factors, strict=True))
         below = box.refined(ratio).clipped(finer.shape)
-        values = np.asarray(volumes.open_level(self.store, finer.number)[below.slices])
+        values = volumes.read_box(self.store, finer, below, self.units)
         return block_mean(values, ratio) if self.sampling == "mean" else every(values, ratio)
 
     def _fault(self, name: str) -> str:

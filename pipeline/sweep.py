@@ -177,9 +177,14 @@ class Sweep:
 
     def _read(self, key: Key) -> None:
         frame, tile = key
-        image = self.view.read(self.grid.reads(tile), frame)
+        box = self.grid.reads(tile)
+        value = self.view.nothing(box, frame)
+        if value is None:
+            image = self.view.read(box, frame)
+            self.reader.spent["read_bytes"] += image.size * self.view.volume.dtype.itemsize
+        else:
+            image = np.broadcast_to(np.float32(value), box.shape)
         self.images[key] = image
-        self.reader.spent["read_bytes"] += image.size * self.view.volume.dtype.itemsize
 
     def _see(self, batch: Sequence[Key], _: Sequence[None]) -> None:
         """Forward passes, but for tiles of which all that the network sees has one value.
@@ -187,17 +192,16 @@ class Sweep:
         What it says of such a tile is the same for each, so it is asked once.
         """
         images = {key: self.images.pop(key) for key in batch}
-        values = {key: (float(image.min()), float(image.max())) for key, image in images.items()}
-        asked = [k for k, (low, high) in values.items() if low < high or low not in self.flat]
+        flat = {key: _value(image) for key, image in images.items()}
+        asked = [key for key, value in flat.items() if value is None or value not in self.flat]
         said = dict(zip(asked, self._ask([images[k] for k in asked]), strict=True))
-        for key, (low, high) in values.items():
-            if key in said:
-                pointers = instances.pointers(said[key], self.geometry)
-                if low == high:
-                    self.flat[low] = pointers
+        for key, value in flat.items():
+            if value is not None and value not in self.flat:
+                self.flat[value] = instances.pointers(said[key], self.geometry)
+            if value is None:
+                self._keep(key, instances.pointers(said[key], self.geometry))
             else:
-                pointers = self.flat[low]
-            self._keep(key, pointers)
+                self._keep(key, self.flat[value])
         self.reader.spent["passes"] += len(asked)
         self.reader.spent["spared"] += len(batch) - len(asked)
 
@@ -219,8 +223,9 @@ class Sweep:
             tile.start, tuple(a + n for a, n in zip(tile.start, self.grid.tile, strict=True))
         )
         mine = pointers.cut(tile, whole)
+        blank = not bool((mine.logit > self.above).any())
         votes = instances.votes(mine, tile, self.above, self.geometry, self.shape)
-        self.seen[key] = Seen(mine, votes, not bool((mine.logit > self.above).any()))
+        self.seen[key] = Seen(mine, votes, blank)
 
     def _find(self, key: Key, _: Sequence[None]) -> None:
         votes = [self.seen[k].votes for k in self._voting([key])]
@@ -285,6 +290,14 @@ class Sweep:
         part.to_parquet(partial)
         partial.replace(file)
         self.put(box, labels.ids.reshape(box.shape), {}, (file,))
+
+
+def _value(image: npt.NDArray[np.float32]) -> float | None:
+    """The one value that an image has everywhere; None where it has several."""
+    if not any(image.strides):
+        return float(image.flat[0])
+    low = float(image.min())
+    return low if low == float(image.max()) else None
 
 
 def part_name(box: Box) -> str:

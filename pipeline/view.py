@@ -58,17 +58,31 @@ class View:
     def read(self, box: Box, frame: int) -> npt.NDArray[np.float32]:
         """The normalised image in `box`, mirrored beyond the edges."""
         inner, mirror = fields.mirrored(box, self.shape)
+        places, source = self._source(inner)
+        image = self.volume.normalised(self.level.number, source, frame, self.channel)
+        if self.resampled:
+            sides = self.volume.spatial(self.level.shape)
+            image = resample.interpolated(image, source, places, sides)
+        return image[np.ix_(*mirror)]
+
+    def nothing(self, box: Box, frame: int) -> float | None:
+        """The one value that `read` gives where the image holds zeros alone, known without reading.
+
+        None where that is not known.
+        """
+        inner, _ = fields.mirrored(box, self.shape)
+        _, source = self._source(inner)
+        return self.volume.nothing(self.level.number, source, frame, self.channel)
+
+    def _source(self, inner: Box) -> tuple[tuple[npt.NDArray[np.float64], ...], Box]:
+        """Where the voxels of a box lie in the level that is read, and what they are made from."""
         if not self.resampled:
-            image = self.volume.normalised(self.level.number, inner, frame, self.channel)
-            return image[np.ix_(*mirror)]
+            return (), inner
         places = tuple(
             resample.centres_in_fine(*span)
             for span in zip(inner.start, inner.stop, self.step, strict=True)
         )
-        sides = self.volume.spatial(self.level.shape)
-        source = resample.needed(places, sides)
-        image = self.volume.normalised(self.level.number, source, frame, self.channel)
-        return resample.interpolated(image, source, places, sides)[np.ix_(*mirror)]
+        return places, resample.needed(places, self.volume.spatial(self.level.shape))
 
 
 def view(volume: Volume, channel: str, voxel_size_um: Sequence[float]) -> View:

@@ -1,9 +1,11 @@
 """The only door to Zarr: OME-Zarr 0.5 images, labels and tables, written shard by shard."""
 
 import os
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +20,6 @@ from pipeline.tiles import Box, Level, boxes, placed
 
 TABLE = "table.parquet"
 """In the folder of a table: its rows, where ngio looks for them."""
-_BLANK: dict[tuple[Path, Level, tuple[int, ...], str] | None, bytes] = {}
-"""Of each level that this process wrote a shard of nothing to: all of one shape are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,21 @@ class Volume:
         self, level: int, space: Box, frame: int, channel: int
     ) -> npt.NDArray[np.float32]:
         """A spatial box of one channel, its window's ends become 0 and 1."""
-        low, high = self.windows[channel]
         values = self.read(level, placed(self.axes, space, frame, channel)).reshape(space.shape)
+        return self._scaled(values, channel)
+
+    def nothing(self, level: int, space: Box, frame: int, channel: int) -> float | None:
+        """What `normalised` gives everywhere, where all shards of the box hold zeros alone.
+
+        None where they don't. Told from the bytes of the shards, without decoding them.
+        """
+        box = placed(self.axes, space, frame, channel)
+        if not _only_zeros(self.store, self.levels[level], box):
+            return None
+        return float(self._scaled(np.zeros(1, self.dtype), channel)[0])
+
+    def _scaled(self, values: npt.NDArray[Any], channel: int) -> npt.NDArray[np.float32]:
+        low, high = self.windows[channel]
         # A float of 32 bits does not tell large whole numbers apart.
         exact = np.promote_types(values.dtype, np.float32)
         return ((values.astype(exact) - low) / (high - low)).astype(np.float32)
@@ -162,6 +175,8 @@ def read_box(store: Path, level: Level, box: Box, receipt: Path) -> npt.NDArray[
     harmed = [path for path in shards if not path.is_file() or not path.stat().st_size]
     array = open_level(store, level.number)
     if not harmed:
+        if _only_zeros(store, level, box):
+            return np.zeros(box.shape, array.dtype)
         try:
             return np.asarray(array[box.slices])
         except ValueError:
@@ -172,6 +187,44 @@ def read_box(store: Path, level: Level, box: Box, receipt: Path) -> npt.NDArray[
         f"{harmed[0]} is lost or damaged: it is no longer what was written. Delete {receipt} and "
         f"run again: {store.name} is then made anew."
     )
+
+
+def _only_zeros(store: Path, level: Level, box: Box) -> bool:
+    """Whether every shard that the box lies in has the very bytes of one of zeros."""
+    for shard in boxes(level.shape, level.shard, box):
+        file = store / shard_file(level, shard)
+        blank = _blank(store, level, shard)
+        if not file.is_file() or file.stat().st_size != len(blank) or file.read_bytes() != blank:
+            return False
+    return True
+
+
+def _blank(store: Path, level: Level, shard: Box) -> bytes:
+    """The bytes of a shard of zeros: all of one level and shape have the same."""
+    metadata = (store / str(level.number) / "zarr.json").read_bytes()
+    return _encoded_blank(metadata, level, shard.shape)
+
+
+@lru_cache(maxsize=64)
+def _encoded_blank(metadata: bytes, level: Level, shape: tuple[int, ...]) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="equiscope-blank-") as folder:
+        store = Path(folder)
+        (store / str(level.number)).mkdir()
+        (store / str(level.number) / "zarr.json").write_bytes(metadata)
+        # Where it lies makes no difference; that it is cut by the volume's end does.
+        start = tuple(
+            0 if side == shard else n // shard * shard
+            for side, shard, n in zip(shape, level.shard, level.shape, strict=True)
+        )
+        box = Box(start, tuple(a + side for a, side in zip(start, shape, strict=True)))
+        array = _open_to_write(store, level)
+        array[box.slices] = np.zeros(shape, array.dtype)
+        return (store / shard_file(level, box)).read_bytes()
+
+
+def _open_to_write(store: Path, level: Level) -> zarr.Array[Any]:
+    """A level whose shards of zeros get files, which is not said where an array is created."""
+    return open_level(store, level.number, "r+").with_config({"write_empty_chunks": True})
 
 
 def _decodes(array: zarr.Array[Any], shard: Box) -> bool:
@@ -198,13 +251,11 @@ def write_shard(
     """
     file = shard_file(level, box)
     path = store / file
-    blank = None if values.any() else (store, level, values.shape, values.dtype.str)
-    if blank in _BLANK:
-        return _write_blank(path, file, _BLANK[blank])
+    if not values.any():
+        return _write_blank(path, file, _blank(store, level, box))
     # zarr reads a shard before it overwrites it, and fails on a torn one.
     path.unlink(missing_ok=True)
-    # What is set where an array is created does not outlast it.
-    array = open_level(store, level.number, "r+").with_config({"write_empty_chunks": True})
+    array = _open_to_write(store, level)
     try:
         array[box.slices] = values
     except OSError as error:
@@ -213,13 +264,11 @@ def write_shard(
         os.fsync(stream.fileno())
     if not np.array_equal(np.asarray(array[box.slices]), values):
         raise OSError(f"{path} reads back other than written: check the disk it lies on.")
-    if blank:
-        _BLANK[blank] = path.read_bytes()
     return {"file": file, "bytes": path.stat().st_size, "sha256": receipts.bytes_digest(path)}
 
 
 def _write_blank(path: Path, file: str, content: bytes) -> dict[str, str | int]:
-    """Write a shard of zeros as the first one of its level was written."""
+    """Write a shard of zeros, whose bytes are known."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with path.open("wb") as stream:

@@ -58,3 +58,22 @@ def test_what_no_level_comes_near_is_refused(volume):
 def test_a_model_of_volumes_is_refused_on_planes(volume):
     with pytest.raises(ValueError, match=r"has the spatial axes yx.*volumes with depth"):
         views.view(volume, "channel_0", (1.0, 0.5, 0.5))
+
+
+@pytest.mark.parametrize("voxel_um", [0.5, 0.65])
+def test_that_there_is_nothing_is_known_without_reading_and_true(tmp_path, voxel_um):
+    image = np.zeros((100, 90), np.uint16)
+    image[70:75, 10:20] = 300
+    receipt = tmp_path / "ingest" / "sparse.json"
+    acquired = scenes.write(tmp_path / "r.tif", image, "yx")
+    ingest.ingest(receipt, scenes.ingest_task(acquired), scenes.here)
+    view = views.view(
+        volumes.open_volume(receipt.with_suffix(".ome.zarr")), "channel_0", (voxel_um, voxel_um)
+    )
+    said = {}
+    for box in (Box((-8, -8), (20, 40)), Box((40, 0), (76, 30)), Box((10, 30), (40, 66))):
+        said[box] = view.nothing(box, 0)
+        if said[box] is not None:
+            assert (view.read(box, 0) == np.float32(said[box])).all()
+    assert None in said.values()
+    assert len(set(said.values())) == 2
