@@ -25,7 +25,7 @@ from pipeline import (
     lessons,
     members,
     resample,
-    shards,
+    sampling,
     shots,
     steerable,
     tiles,
@@ -115,7 +115,7 @@ class Scale:
             )
             around = Box((0,) * voxels.ndim, voxels.shape)
             return resample.interpolated(voxels, around, places, voxels.shape)
-        return cast(Floats, shards.block_mean(voxels, self.coarser))
+        return cast(Floats, sampling.block_mean(voxels, self.coarser))
 
     def labels(self, labels: Labels) -> Labels:
         """Labels at the network's voxels."""

@@ -168,6 +168,8 @@ def centres(around: Sequence[Votes], box: Box, geometry: Geometry, shape: Places
     A centre has enough votes in its box, and more than any voxel within `geometry.apart` when
     near votes count more (a tent as wide as the box); of equals, the first in address order.
     """
+    if not any(some.counts.size for some in around):
+        return np.empty((len(box.start), 0), np.int64)
     area = box.grown(geometry.apart).grown(geometry.blur)
     cast = np.zeros(area.shape, np.int32)
     for some in around:

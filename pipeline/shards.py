@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import progress, receipts, records, volumes
-from pipeline.tiles import Box, Level, Tree, phases
+from pipeline.sampling import block_mean, every
+from pipeline.tiles import Box, Level, Tree, boxes, phases
 
 MOST_SHARDS_PER_TREE = 64
 """Two halvings in 3-D: few enough to redo after a crash, enough that a terabyte has no more
@@ -163,11 +164,18 @@ class Shards:
         return int(written["bytes"])
 
     def _coarsen(self, level: Level, box: Box) -> npt.NDArray[Any]:
+        """A shard from the level below it, about one of whose shards is held at a time."""
         finer = self.levels[level.number - 1]
         ratio = tuple(a // b for a, b in zip(level.factors, finer.factors, strict=True))
         below = box.refined(ratio).clipped(finer.shape)
-        values = volumes.read_box(self.store, finer, below, self.units)
-        return block_mean(values, ratio) if self.sampling == "mean" else every(values, ratio)
+        sample = block_mean if self.sampling == "mean" else every
+        side = tuple(s + s % r for s, r in zip(finer.shard, ratio, strict=True))
+        result = np.empty(box.shape, volumes.open_level(self.store, level.number).dtype)
+        for piece in boxes(finer.shape, side, below):
+            part = piece.intersection(below)
+            values = sample(volumes.read_box(self.store, finer, part, self.units), ratio)
+            result[part.coarsened(ratio).within(box)] = values
+        return result
 
     def _fault(self, name: str) -> str:
         return records.fault(name, self.recipe, self.store, self.units)
@@ -186,35 +194,6 @@ def _count(level: Level) -> int:
 def units_folder(store: Path) -> Path:
     """Where the records of a store in the making lie."""
     return store.with_name(f"{store.name}.units")
-
-
-def block_mean(values: npt.NDArray[Any], ratio: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Mean over blocks of `ratio` voxels, integers rounded half up.
-
-    An edge block that is cut by the end of the volume is the mean of the voxels it has.
-    """
-    for axis, step in enumerate(ratio):
-        if step > 1 and values.shape[axis] % step:
-            values = np.pad(
-                values, [(0, step - 1 if i == axis else 0) for i in range(values.ndim)], "edge"
-            )
-            keep = [slice(None)] * values.ndim
-            keep[axis] = slice(values.shape[axis] // step * step)
-            values = values[tuple(keep)]
-    shape = [
-        n for side, step in zip(values.shape, ratio, strict=True) for n in (side // step, step)
-    ]
-    within = tuple(range(1, 2 * len(ratio), 2))
-    count = int(np.prod(ratio))
-    if values.dtype.kind == "f":
-        return values.reshape(shape).mean(axis=within, dtype=np.float64).astype(values.dtype)
-    total = values.reshape(shape).sum(axis=within, dtype=np.int64)
-    return ((2 * total + count) // (2 * count)).astype(values.dtype)
-
-
-def every(values: npt.NDArray[Any], ratio: tuple[int, ...]) -> npt.NDArray[Any]:
-    """The first voxel of every block: ids stay ids."""
-    return values[tuple(slice(None, None, step) for step in ratio)]
 
 
 def begin(

@@ -12,14 +12,15 @@ Tasks leave their results in the sweep, under the tile's key; the graph knows wh
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import dask
+import dask.threaded
 import numpy as np
 import numpy.typing as npt
-from dask.delayed import Delayed, delayed
 
 from pipeline import fields, instances, labelling, objects, shards, tiles
 from pipeline.fields import Grid, Precision, Prepared
@@ -100,16 +101,19 @@ class Sweep:
         left: list[Box] = []
         for first in range(0, len(self.boxes), self.group):
             now = self.boxes[first : first + self.group]
-            tasks = [delayed(self._write, pure=False)(box, []) for box in left]
-            for box, labelled in self._graph(now).items():
-                waits = box == now[-1]
-                tasks += labelled if waits else [delayed(self._write, pure=False)(box, labelled)]
-            self._compute(tasks)
+            tasks = Tasks()
+            for box in left:
+                tasks.add(partial(self._write, box))
+            for box, labelled in self._labelling(now, tasks).items():
+                if box != now[-1]:
+                    tasks.add(partial(self._write, box), labelled)
+            tasks.run(self.workers)
             left = [now[-1]]
             for key in [key for key in self.seen if self.last[key] < first + self.group]:
                 self.seen.pop(key)
                 self.centres.pop(key, None)
-        self._compute([delayed(self._write, pure=False)(box, []) for box in left])
+        for box in left:
+            self._write(box)
         if self.reader.spent["spared"]:
             log.info(
                 "%d forward passes made, %d spared: all that the network would have seen there "
@@ -118,35 +122,33 @@ class Sweep:
                 self.reader.spent["spared"],
             )
 
-    def _compute(self, tasks: Sequence[Delayed]) -> None:
-        dask.compute(*tasks, scheduler="threads", num_workers=self.workers)
-
-    def _graph(self, boxes: Sequence[Box]) -> dict[Box, list[Delayed]]:
-        """What labels some shards, block by block."""
+    def _labelling(self, boxes: Sequence[Box], tasks: "Tasks") -> dict[Box, list[str]]:
+        """Add what labels some shards, block by block. Returns the last tasks for each shard."""
         owning = {key: None for box in boxes for key in self._owning(self._mine(box))}
         voting = [key for key in self._voting(owning) if key not in self.seen]
         size = AT_ONCE if self.reader.on_gpu else 1
-        seen: dict[Key, Delayed] = {}
+        seen: dict[Key, str] = {}
         for batch in (voting[i : i + size] for i in range(0, len(voting), size)):
-            read = [delayed(self._read, pure=False)(key) for key in batch]
-            seen |= dict.fromkeys(batch, delayed(self._see, pure=False)(batch, read))
+            read = [tasks.add(partial(self._read, key)) for key in batch]
+            seen |= dict.fromkeys(batch, tasks.add(partial(self._see, batch), read))
         centres = {
-            key: delayed(self._find, pure=False)(
-                key, [seen[k] for k in self._voting([key]) if k in seen]
+            key: tasks.add(
+                partial(self._find, key), [seen[k] for k in self._voting([key]) if k in seen]
             )
             for key in owning
             if key not in self.centres
         }
-        tasks: dict[Box, list[Delayed]] = {}
+        last: dict[Box, list[str]] = {}
         for box in boxes:
             self.labels[box], self.owned[box] = Labels.empty(self._split(box)[1].shape), []
-            tasks[box] = [
-                delayed(self._label, pure=False)(
-                    box, key, [centres[k] for k in self._owning([key]) if k in centres]
+            last[box] = [
+                tasks.add(
+                    partial(self._label, box, key),
+                    [centres[k] for k in self._owning([key]) if k in centres],
                 )
                 for key in self._mine(box)
             ]
-        return tasks
+        return last
 
     def _split(self, box: Box) -> tuple[int, Box]:
         """Frame and spatial box of a box of the label volume, which has no channels."""
@@ -186,7 +188,7 @@ class Sweep:
             image = np.broadcast_to(np.float32(value), box.shape)
         self.images[key] = image
 
-    def _see(self, batch: Sequence[Key], _: Sequence[None]) -> None:
+    def _see(self, batch: Sequence[Key]) -> None:
         """Forward passes, but for tiles of which all that the network sees has one value.
 
         What it says of such a tile is the same for each, so it is asked once.
@@ -227,11 +229,11 @@ class Sweep:
         votes = instances.votes(mine, tile, self.above, self.geometry, self.shape)
         self.seen[key] = Seen(mine, votes, blank)
 
-    def _find(self, key: Key, _: Sequence[None]) -> None:
+    def _find(self, key: Key) -> None:
         votes = [self.seen[k].votes for k in self._voting([key])]
         self.centres[key] = instances.centres(votes, key[1], self.geometry, self.shape)
 
-    def _label(self, box: Box, key: Key, _: Sequence[None]) -> None:
+    def _label(self, box: Box, key: Key) -> None:
         """Label what a tile and a shard share."""
         frame, space = self._split(box)
         fine = self.lattice.refined(key[1]).intersection(space)
@@ -263,7 +265,7 @@ class Sweep:
             steps[(slice(None), *place)] = part.steps
         return Pointers(logit, steps)
 
-    def _write(self, box: Box, _: Sequence[None]) -> None:
+    def _write(self, box: Box) -> None:
         """Measure what a shard holds, and hand it on."""
         frame, space = self._split(box)
         labels, volume = self.labels.pop(box), self.view.volume
@@ -290,6 +292,27 @@ class Sweep:
         part.to_parquet(partial)
         partial.replace(file)
         self.put(box, labels.ids.reshape(box.shape), {}, (file,))
+
+
+class Tasks:
+    """Calls that wait for each other, as one Dask graph."""
+
+    def __init__(self) -> None:
+        self.graph: dict[str, tuple[Any, ...]] = {}
+
+    def add(self, call: Callable[[], None], after: Sequence[str] = ()) -> str:
+        """Add a call that waits for others. Returns its name."""
+        name = f"{len(self.graph)}"
+        self.graph[name] = (_done, call, list(after))
+        return name
+
+    def run(self, workers: int) -> None:
+        """Make all calls, on so many threads."""
+        dask.threaded.get(self.graph, list(self.graph), num_workers=workers)
+
+
+def _done(call: Callable[[], None], _: Sequence[None]) -> None:
+    call()
 
 
 def _value(image: npt.NDArray[np.float32]) -> float | None:

@@ -10,7 +10,7 @@ CORE = {
     "tiles", "network", "losses", "shots", "training", "instances", "labelling", "fields",
     "steerable", "certificate", "ngff", "objects", "metrics", "figures", "simulate",
     "outlines", "gate", "compose", "grounds", "phantoms", "imaging", "trials", "optics", "physics",
-    "resample", "footprint", "planning", "algebra",
+    "resample", "footprint", "planning", "algebra", "sampling",
 }  # fmt: skip
 EFFECTS = {
     "volumes", "publication", "shards", "records", "progress", "view", "segment", "sweep",

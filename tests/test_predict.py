@@ -248,8 +248,8 @@ def test_shards_that_disagree_on_an_object_are_made_again_together(movie, monkey
     shutil.rmtree(store / "labels" / "cells")
     find = sweep.Sweep._find
 
-    def losing(self, key, after):
-        find(self, key, after)
+    def losing(self, key):
+        find(self, key)
         if disputing:
             # Those that lie so near to the shard's edge that their objects cross it.
             found = self.centres[key]

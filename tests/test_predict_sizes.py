@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import objects, shards, tables, volumes
+from pipeline import objects, sampling, tables, volumes
 from pipeline.labelling import Lattice
 from pipeline.tiles import Box, Level
 
@@ -68,7 +68,7 @@ def test_giant_ids_survive_a_store_and_its_levels(tmp_path):
     read = volumes.open_level(tmp_path / "labels", 0)[:]
     assert read.dtype == np.uint64
     assert (read == labels).all()
-    coarse = shards.every(read[1:], (1, 2, 1))
+    coarse = sampling.every(read[1:], (1, 2, 1))
     assert set(np.unique(coarse).tolist()) == {0, *ids.tolist()}
 
 
