@@ -1,4 +1,4 @@
-"""Copies figures of committed measurements into README.md, between their markers.
+"""Copies figures of committed measurements into the pages that show them, between their markers.
 
 `python -m benchmarks.numbers` writes them; with `--check` it only says whether they differ.
 """
@@ -12,7 +12,8 @@ from benchmarks import measurement
 from benchmarks.measurement import Measurement
 
 ROOT = Path(__file__).resolve().parents[1]
-FIGURES, README = ROOT / "benchmarks" / "figures", ROOT / "README.md"
+FIGURES = ROOT / "benchmarks" / "figures"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "measurements.md")
 BLOCK = re.compile(r"(<!-- figures: (?P<name>\w+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
 
@@ -26,7 +27,7 @@ def filled(text: str, folder: Path) -> str:
         path = folder / f"{found['name']}.json"
         if not path.is_file():
             raise ValueError(
-                f"README.md asks for the figures of {found['name']!r}, and there is no {path}: "
+                f"a page asks for the figures of {found['name']!r}, and there is no {path}: "
                 f"python -m benchmarks {found['name']} --out {path}"
             )
         return f"{found[1]}{markdown(measurement.read(path))}{found[3]}"
@@ -49,21 +50,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write, or check. Exit code 1: they differ, or a measurement is not there."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.numbers",
-        description="Copy figures of committed measurements into README.md.",
+        description="Copy figures of committed measurements into README.md and docs.",
     )
     parser.add_argument("--check", action="store_true", help="write nothing; fail if they differ")
     options = parser.parse_args(arguments)
-    text = README.read_text("utf-8")
-    try:
-        wanted = filled(text, FIGURES)
-    except ValueError as fault:
-        print(fault)
-        return 1
-    if options.check and wanted != text:
-        print("README.md differs from benchmarks/figures: python -m benchmarks.numbers")
-        return 1
-    if not options.check:
-        README.write_text(wanted, "utf-8")
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        try:
+            wanted = filled(text, FIGURES)
+        except ValueError as fault:
+            print(fault)
+            return 1
+        if options.check and wanted != text:
+            print(f"{page.name} differs from benchmarks/figures: python -m benchmarks.numbers")
+            return 1
+        if not options.check:
+            page.write_text(wanted, "utf-8")
     return 0
 
 
