@@ -64,10 +64,7 @@ def count(
     most_shards: int,
 ) -> tuple[int, int, int, int]:
     """Shards, units, tiles and forward passes of a label volume with these levels and axes."""
-    shards = sum(
-        math.prod(-(-n // s) for n, s in zip(level.shape, level.shard, strict=True))
-        for level in levels
-    )
+    shards = sum(level.shards for level in levels)
     first, *others = tiles.phases(tuple(levels), most_shards)
     units = len(first) + sum(map(len, others))
     frames = levels[0].shape[0] if "t" in axes else 1

@@ -105,7 +105,7 @@ class Shards:
         phase = self.levels[finest : self.trees[0].last + 1]
         return progress.Watch(
             self.units / progress.FOLDER,
-            {level.number: _count(level) for level in phase},
+            {level.number: level.shards for level in phase},
             math.prod(self.levels[finest].shape),
             lambda: Counter(int(name.partition("-")[0]) for name in records.names(self.units)),
         )
@@ -184,11 +184,6 @@ class Shards:
 def _nothing() -> Mapping[str, float]:
     """What making coarser levels spends beyond what is counted anyway."""
     return {"read_bytes": 0.0}
-
-
-def _count(level: Level) -> int:
-    """Shards of a whole level."""
-    return math.prod(-(-n // side) for n, side in zip(level.shape, level.shard, strict=True))
 
 
 def units_folder(store: Path) -> Path:

@@ -12,13 +12,11 @@ Tasks leave their results in the sweep, under the tile's key; the graph knows wh
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import dask.threaded
 import numpy as np
 import numpy.typing as npt
 
@@ -26,6 +24,7 @@ from pipeline import fields, instances, labelling, objects, shards, tiles
 from pipeline.fields import Grid, Precision, Prepared
 from pipeline.instances import Geometry, Places, Pointers, Votes
 from pipeline.labelling import INTERPOLATION, Ids, Labels
+from pipeline.tasks import Tasks
 from pipeline.tiles import Box, placed
 from pipeline.view import View
 
@@ -122,7 +121,7 @@ class Sweep:
                 self.reader.spent["spared"],
             )
 
-    def _labelling(self, boxes: Sequence[Box], tasks: "Tasks") -> dict[Box, list[str]]:
+    def _labelling(self, boxes: Sequence[Box], tasks: Tasks) -> dict[Box, list[str]]:
         """Add what labels some shards, block by block. Returns the last tasks for each shard."""
         owning = {key: None for box in boxes for key in self._owning(self._mine(box))}
         voting = [key for key in self._voting(owning) if key not in self.seen]
@@ -292,27 +291,6 @@ class Sweep:
         part.to_parquet(partial)
         partial.replace(file)
         self.put(box, labels.ids.reshape(box.shape), {}, (file,))
-
-
-class Tasks:
-    """Calls that wait for each other, as one Dask graph."""
-
-    def __init__(self) -> None:
-        self.graph: dict[str, tuple[Any, ...]] = {}
-
-    def add(self, call: Callable[[], None], after: Sequence[str] = ()) -> str:
-        """Add a call that waits for others. Returns its name."""
-        name = f"{len(self.graph)}"
-        self.graph[name] = (_done, call, list(after))
-        return name
-
-    def run(self, workers: int) -> None:
-        """Make all calls, on so many threads."""
-        dask.threaded.get(self.graph, list(self.graph), num_workers=workers)
-
-
-def _done(call: Callable[[], None], _: Sequence[None]) -> None:
-    call()
 
 
 def _value(image: npt.NDArray[np.float32]) -> float | None:

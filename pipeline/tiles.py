@@ -103,6 +103,11 @@ class Level:
     chunk: Index
     shard: Index
 
+    @property
+    def shards(self) -> int:
+        """How many shards the level has."""
+        return math.prod(-(-n // side) for n, side in zip(self.shape, self.shard, strict=True))
+
 
 def pyramid(
     axes: str,

@@ -10,10 +10,8 @@ import numpy.typing as npt
 from pipeline import fields, resample
 from pipeline.labelling import Lattice
 from pipeline.tiles import Box, Level
-from pipeline.volumes import Volume
+from pipeline.volumes import Volume, size_text
 
-SAME = 0.1
-"""Voxel sizes that differ by less than this fraction are taken as one."""
 FINEST, COARSEST = 0.5, 3.0
 """How many voxels of a level one of the model's may be wide. Finer, an image holds less than the
 model learned to see; coarser, what lies between is lost."""
@@ -96,21 +94,18 @@ def view(volume: Volume, channel: str, voxel_size_um: Sequence[float]) -> View:
             f"{volume.store.name} has the spatial axes {volume.space}, and the model learned on "
             f"{'planes' if len(voxel_size_um) == 2 else 'volumes with depth'}. Use it on those."
         )
-    for level in volume.levels:
-        if np.allclose(volume.voxel_um(level), voxel_size_um, rtol=SAME, atol=0):
-            return View(volume, level, number, (1.0,) * len(voxel_size_um))
+    same = volume.level_of(voxel_size_um)
+    if same is not None:
+        return View(volume, same, number, (1.0,) * len(voxel_size_um))
     steps = {
         level: tuple(m / v for m, v in zip(voxel_size_um, volume.voxel_um(level), strict=True))
         for level in volume.levels
     }
     level = min(steps, key=lambda level: sum(abs(math.log(step)) for step in steps[level]))
     if not all(FINEST <= step <= COARSEST for step in steps[level]):
-        held = ", ".join(
-            " x ".join(f"{size:g}" for size in volume.voxel_um(level)) for level in volume.levels
-        )
         raise ValueError(
             f"{volume.store.name} has no level near the model's voxels of "
-            f"{' x '.join(f'{size:g}' for size in voxel_size_um)} um; its levels have {held} um. "
+            f"{size_text(voxel_size_um)} um; its levels have {volume.sizes_text} um. "
             "Use a model that learned at one of these sizes, or check voxel_size_um of the "
             "acquisition."
         )

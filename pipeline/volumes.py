@@ -80,6 +80,19 @@ class Volume:
         factors = self.spatial(level.factors)
         return tuple(self.voxel_size_um[a] * f for a, f in zip(self.space, factors, strict=True))
 
+    def level_of(self, voxel_size_um: Sequence[float]) -> Level | None:
+        """The finest level with this voxel size, within a tenth; None where there is none."""
+        for level in self.levels:
+            here = self.voxel_um(level)
+            if len(here) == len(voxel_size_um) and np.allclose(here, voxel_size_um, rtol=0.1):
+                return level
+        return None
+
+    @property
+    def sizes_text(self) -> str:
+        """The voxel sizes of all levels as a sentence has them."""
+        return ", ".join(size_text(self.voxel_um(level)) for level in self.levels)
+
     def read(self, level: int, box: Box) -> npt.NDArray[Any]:
         """The voxels of `box` at a level.
 
@@ -336,18 +349,19 @@ def level_at(volume: Volume, voxel_size_um: Sequence[float]) -> Level:
 
     Raises ValueError where there is none.
     """
-    for level in volume.levels:
-        here = volume.voxel_um(level)
-        if len(here) == len(voxel_size_um) and np.allclose(here, voxel_size_um, rtol=0.1):
-            return level
-    held = ", ".join(
-        " x ".join(f"{size:g}" for size in volume.voxel_um(level)) for level in volume.levels
-    )
-    raise ValueError(
-        f"{volume.store.name} has no level with the model's voxels of "
-        f"{' x '.join(f'{size:g}' for size in voxel_size_um)} um; its levels have {held} um. "
-        "Use a model that learned at one of these sizes."
-    )
+    found = volume.level_of(voxel_size_um)
+    if found is None:
+        raise ValueError(
+            f"{volume.store.name} has no level with the model's voxels of "
+            f"{size_text(voxel_size_um)} um; its levels have {volume.sizes_text} um. "
+            "Use a model that learned at one of these sizes."
+        )
+    return found
+
+
+def size_text(voxel_size_um: Sequence[float]) -> str:
+    """A voxel's sides as a sentence has them."""
+    return " x ".join(f"{side:g}" for side in voxel_size_um)
 
 
 def write_table(folder: Path, table: pd.DataFrame, region: str, own: Mapping[str, Any]) -> None:

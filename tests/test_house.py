@@ -13,7 +13,7 @@ CORE = {
     "resample", "footprint", "planning", "algebra", "sampling",
 }  # fmt: skip
 EFFECTS = {
-    "volumes", "publication", "shards", "records", "progress", "view", "segment", "sweep",
+    "volumes", "publication", "shards", "records", "progress", "view", "segment", "sweep", "tasks",
     "memory", "tables", "readers", "annotations", "label_images", "drawings", "marks",
     "weights", "receipts", "bases", "checkpoints", "lessons", "members",
 }  # fmt: skip
