@@ -116,11 +116,11 @@ def test_a_preempted_job_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_a_preempted_job_uses_its_time_of_grace(tmp_path: Path) -> None:
     folder = tmp_path / "toy"
     asked = {"cpus_per_task": 4, "slurm_partition": "preempt", "slurm_extra": "--nodelist=c2"}
-    driver = tally.start(folder, place="slurm", jobs=1, units=13, seconds=1, **asked)
+    driver = tally.start(folder, place="slurm", jobs=1, units=25, seconds=1, **asked)
     running(folder, 1)
     slurm("sbatch", "-pcpu", "-wc2", "-c4", "-o/dev/null", "--wrap=true")
     assert driver.wait(LIMIT_S) == 0
-    assert tally.attempts(folder) == once(13)
+    assert tally.attempts(folder) == once(25)
     job = slurm("scontrol", "show", "job", *record(folder)["jobs"])
     assert re.search(r"PreemptTime=2\d+", job), "it was to be preempted"
 
