@@ -49,10 +49,10 @@ class Grid:
 
 
 def grid(architecture: Architecture, shape: tuple[int, ...], tile: tuple[int, ...]) -> Grid:
-    """Tiles of at most `tile` voxels, no larger than the image needs."""
+    """Tiles of at most `tile` voxels, as many as that takes, and no larger than the image needs."""
     stride, radius = architecture.stride, receptive_field(architecture)
     fitted = tuple(
-        s * max(1, min(t // s, math.ceil(n / s)))
+        s * math.ceil(math.ceil(n / s) / math.ceil(n / max(s, t // s * s)))
         for t, s, n in zip(tile, stride, shape, strict=True)
     )
     return Grid(shape, fitted, tuple(s * -(-r // s) for r, s in zip(radius, stride, strict=True)))

@@ -47,8 +47,13 @@ class Footprint:
         return next((n for n in range(most, 0, -1) if self.total_mb(n) <= granted_mb), 0)
 
     def group(self, granted_mb: float, workers: int) -> int:
-        """How many shards to make at once: then threads rarely wait for the last tile of them."""
-        spare = max(0.0, granted_mb - self.total_mb(workers))
+        """How many shards to make at once: then threads rarely wait for the last tile of them.
+
+        Half of what memory is left stays for tiles that later shards need.
+        """
+        if workers == 1:
+            return 1
+        spare = max(0.0, granted_mb - self.total_mb(workers)) / 2
         return min(MOST_AT_ONCE, 1 + math.floor(spare / (self.seen_mb + 2 * self.labels_mb)))
 
 
@@ -67,7 +72,7 @@ def footprint(
     width = architecture.fields * GROUPS[architecture.group].order
     read = math.prod(t + 2 * c for t, c in zip(grid.tile, grid.context, strict=True))
     reached = math.prod(
-        min(n, math.ceil(side / s) + 2 * t * math.ceil(h / t))
+        min(n, t * (1 + math.ceil((side / s + 2 * h) / t)))
         for side, s, h, t, n in zip(shard, step, halo, grid.tile, grid.shape, strict=True)
     )
     voxels = math.prod(shard)

@@ -83,7 +83,7 @@ class Segment:
         }
 
     def __call__(self, boxes: Sequence[Box], put: shards.Put) -> None:
-        """Label every box (of the label volume), in this order, and hand it to `put`.
+        """Label every box (of the label volume), and hand it to `put`.
 
         Raises ValueError where the memory that the job got does not hold the work.
         """
@@ -93,7 +93,9 @@ class Segment:
         workers = takes.workers(granted, self.workers)
         if not workers:
             raise ValueError(too_little(takes, granted))
-        Sweep(self._reader, boxes, put, workers, takes.group(granted, workers)).run()
+        group = takes.group(granted, workers)
+        kept_bytes = 1e6 * (granted - takes.total_mb(workers, group))
+        Sweep(self._reader, boxes, put, workers, group, kept_bytes).run()
 
 
 def too_little(takes: Footprint, granted_mb: float) -> str:

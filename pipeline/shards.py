@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import progress, receipts, records, volumes
+from pipeline.pyramid import Pyramid
 from pipeline.sampling import block_mean, every
 from pipeline.tiles import Box, Level, Tree, boxes, phases
 
@@ -111,7 +112,7 @@ class Shards:
         )
 
     def __call__(self, share: Sequence[Tree]) -> None:
-        """Write what these units lack, finest level first."""
+        """Write what these units lack: a coarser shard as soon as all beneath it is written."""
         todo = [
             (level, box)
             for tree in share
@@ -120,11 +121,11 @@ class Shards:
         ]
         if not todo:
             return
-        todo.sort(key=lambda shard: shard[0].number)
         finest = [box for level, box in todo if level.number == 0]
         first = min(tree.first for tree in share)
         spent = self.fill.spent if finest else _nothing
         meter = progress.Meter(self.units / progress.FOLDER, first, len(todo), spent)
+        pyramid = Pyramid(self.levels, todo)
 
         def write(
             level: Level,
@@ -135,13 +136,14 @@ class Shards:
         ) -> None:
             written = self._write(level, box, values, facts, beside)
             meter.add(values.size if level.number == first else 0, written)
+            for coarse in pyramid.ready_after(level, box):
+                write(*coarse, self._coarsen(*coarse), {})
 
         with meter.running():
+            for coarse in pyramid.ready():
+                write(*coarse, self._coarsen(*coarse), {})
             if finest:
                 self.fill(finest, partial(write, self.levels[0]))
-            for level, box in todo:
-                if level.number:
-                    write(level, box, self._coarsen(level, box), {})
 
     def _write(
         self,

@@ -1,6 +1,6 @@
 """Shards, one group after the other: forward passes over tiles, then labels and measurements.
 
-Each group is one Dask graph. What a later group needs of a tile is kept until then.
+Each group is one Dask graph. What a later group needs of a tile is kept until then, or asked again.
 
     read --> see (network) --> centres of a tile --> labels of a block --> shard
                  |                                     ^
@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from pipeline import fields, instances, labelling, objects, shards, tiles
 from pipeline.fields import Grid, Precision, Prepared
-from pipeline.instances import Geometry, Places, Pointers, Votes
+from pipeline.instances import Geometry, Pointers
+from pipeline.kept import Kept, Key
 from pipeline.labelling import INTERPOLATION, Ids, Labels
 from pipeline.tasks import Tasks
 from pipeline.tiles import Box, placed
@@ -31,17 +32,6 @@ from pipeline.view import View
 log = logging.getLogger("equiscope.sweep")
 AT_ONCE = 4
 """Tiles that a GPU gets at once; a core of a CPU works on one."""
-Key = tuple[int, Box]
-"""A frame, and a tile of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What the network says of a tile, what it means for centres, and whether all is background."""
-
-    pointers: Pointers
-    votes: Votes
-    blank: bool
 
 
 @dataclass(frozen=True)
@@ -76,24 +66,30 @@ class Sweep:
     """One way through some shards of the label volume."""
 
     def __init__(
-        self, reader: Reader, boxes: Sequence[Box], put: shards.Put, workers: int, group: int
+        self,
+        reader: Reader,
+        boxes: Sequence[Box],
+        put: shards.Put,
+        workers: int,
+        group: int,
+        kept_bytes: float,
     ) -> None:
-        self.reader, self.boxes, self.put = reader, boxes, put
+        self.reader, self.put = reader, put
         self.workers, self.group = workers, group
         self.view, self.lattice = reader.view, reader.view.lattice
         self.geometry, self.grid = reader.geometry, reader.grid
         self.above = labelling.threshold(reader.foreground)
         self.shape = np.asarray(self.grid.shape)
+        self.boxes = self._ordered(boxes)
         self.device = threading.Lock()
         self.images: dict[Key, npt.NDArray[np.float32]] = {}
-        self.seen: dict[Key, Seen] = {}
-        self.centres: dict[Key, Places] = {}
         self.labels: dict[Box, Labels] = {}
         self.owned: dict[Box, list[Ids]] = {}
         self.flat: dict[float, Pointers] = {}
-        self.last: dict[Key, int] = {}
-        for number, box in enumerate(boxes):
-            self.last |= dict.fromkeys(self._voting(self._owning(self._mine(box))), number)
+        self.kept = Kept(kept_bytes)
+        for number, box in enumerate(self.boxes):
+            voting = self._voting(self._owning(self._mine(box)))
+            self.kept.expect(number, self._beneath(box), voting)
 
     def run(self) -> None:
         """Make all shards. The last of a group is written while the network works on the next."""
@@ -108,9 +104,7 @@ class Sweep:
                     tasks.add(partial(self._write, box), labelled)
             tasks.run(self.workers)
             left = [now[-1]]
-            for key in [key for key in self.seen if self.last[key] < first + self.group]:
-                self.seen.pop(key)
-                self.centres.pop(key, None)
+            self.kept.forget(first + self.group)
         for box in left:
             self._write(box)
         if self.reader.spent["spared"]:
@@ -124,7 +118,13 @@ class Sweep:
     def _labelling(self, boxes: Sequence[Box], tasks: Tasks) -> dict[Box, list[str]]:
         """Add what labels some shards, block by block. Returns the last tasks for each shard."""
         owning = {key: None for box in boxes for key in self._owning(self._mine(box))}
-        voting = [key for key in self._voting(owning) if key not in self.seen]
+        beneath = {key for box in boxes for key in self._beneath(box)}
+        kept = self.kept
+        voting = [
+            key
+            for key in self._voting(owning)
+            if key not in kept.votes or (key in beneath and key not in kept.pointers)
+        ]
         size = AT_ONCE if self.reader.on_gpu else 1
         seen: dict[Key, str] = {}
         for batch in (voting[i : i + size] for i in range(0, len(voting), size)):
@@ -135,7 +135,7 @@ class Sweep:
                 partial(self._find, key), [seen[k] for k in self._voting([key]) if k in seen]
             )
             for key in owning
-            if key not in self.centres
+            if key not in kept.centres
         }
         last: dict[Box, list[str]] = {}
         for box in boxes:
@@ -143,7 +143,10 @@ class Sweep:
             last[box] = [
                 tasks.add(
                     partial(self._label, box, key),
-                    [centres[k] for k in self._owning([key]) if k in centres],
+                    [centres[k] for k in self._owning([key]) if k in centres]
+                    + [
+                        seen[k] for k in self._tiles(key[0], self._shared(box, key)[1]) if k in seen
+                    ],
                 )
                 for key in self._mine(box)
             ]
@@ -158,6 +161,39 @@ class Sweep:
         """Tiles that a shard has voxels of."""
         frame, fine = self._split(box)
         return self._tiles(frame, self.lattice.coarsened(fine))
+
+    def _beneath(self, box: Box) -> list[Key]:
+        """Tiles whose pointers decide labels of a shard."""
+        frame, fine = self._split(box)
+        return self._tiles(frame, self._pointing(fine))
+
+    def _shared(self, box: Box, key: Key) -> tuple[Box, Box]:
+        """What a shard and a tile share at full resolution, and the voxels whose pointers tell."""
+        fine = self.lattice.refined(key[1]).intersection(self._split(box)[1])
+        return fine, self._pointing(fine)
+
+    def _pointing(self, fine: Box) -> Box:
+        """Voxels whose pointers decide, interpolated if need be, the labels in a box."""
+        halo = 0 if self.lattice.same else INTERPOLATION
+        return (
+            self.lattice.coarsened(fine).grown((halo,) * len(self.shape)).clipped(self.grid.shape)
+        )
+
+    def _ordered(self, boxes: Sequence[Box]) -> list[Box]:
+        """Frame by frame, and slowest along the side that has most tiles: then fewest wait."""
+        if not boxes:
+            return []
+        spans = [self._split(box)[1] for box in boxes]
+        skip = len(boxes[0].start) - len(self.shape)
+        tiles_along = [
+            (max(span.stop[i] for span in spans) - min(span.start[i] for span in spans))
+            / (self.grid.tile[i] * self.lattice.step[i])
+            for i in range(len(self.shape))
+        ]
+        axes = sorted(range(len(self.shape)), key=lambda i: -tiles_along[i])
+        return sorted(
+            boxes, key=lambda box: (*box.start[:skip], *(box.start[skip + i] for i in axes))
+        )
 
     def _owning(self, keys: Iterable[Key]) -> list[Key]:
         """Tiles whose centres may own voxels of these."""
@@ -200,9 +236,9 @@ class Sweep:
             if value is not None and value not in self.flat:
                 self.flat[value] = instances.pointers(said[key], self.geometry)
             if value is None:
-                self._keep(key, instances.pointers(said[key], self.geometry))
+                self._keep(key, instances.pointers(said[key], self.geometry), shared=False)
             else:
-                self._keep(key, self.flat[value])
+                self._keep(key, self.flat[value], shared=True)
         self.reader.spent["passes"] += len(asked)
         self.reader.spent["spared"] += len(batch) - len(asked)
 
@@ -217,7 +253,7 @@ class Sweep:
             self.reader.spent["busy_s"] += time.monotonic() - begun
         return said
 
-    def _keep(self, key: Key, pointers: Pointers) -> None:
+    def _keep(self, key: Key, pointers: Pointers, *, shared: bool) -> None:
         """Keep what is said of a tile: of the last along an axis, only what lies in the image."""
         tile = key[1]
         whole = Box(
@@ -226,24 +262,21 @@ class Sweep:
         mine = pointers.cut(tile, whole)
         blank = not bool((mine.logit > self.above).any())
         votes = instances.votes(mine, tile, self.above, self.geometry, self.shape)
-        self.seen[key] = Seen(mine, votes, blank)
+        self.kept.keep(key, mine, votes, blank=blank, shared=shared)
 
     def _find(self, key: Key) -> None:
-        votes = [self.seen[k].votes for k in self._voting([key])]
-        self.centres[key] = instances.centres(votes, key[1], self.geometry, self.shape)
+        votes = [self.kept.votes[k] for k in self._voting([key])]
+        self.kept.centres[key] = instances.centres(votes, key[1], self.geometry, self.shape)
 
     def _label(self, box: Box, key: Key) -> None:
         """Label what a tile and a shard share."""
         frame, space = self._split(box)
-        fine = self.lattice.refined(key[1]).intersection(space)
-        core = self.lattice.coarsened(fine)
-        halo = 0 if self.lattice.same else INTERPOLATION
-        around = core.grown((halo,) * len(self.shape)).clipped(self.grid.shape)
-        known = np.concatenate([self.centres[k] for k in self._owning([key])], axis=1)
+        fine, around = self._shared(box, key)
+        known = np.concatenate([self.kept.centres[k] for k in self._owning([key])], axis=1)
         here = instances.inside_of(self.lattice.addressed(known), fine)
         self.owned[box].append(self.lattice.ids(known[:, here], frame))
         from_tiles = self._tiles(frame, around)
-        if all(self.seen[k].blank for k in from_tiles):
+        if self.kept.blank.issuperset(from_tiles):
             return
         said = self._assembled(from_tiles, around)
         found = labelling.label(
@@ -253,13 +286,13 @@ class Sweep:
 
     def _assembled(self, keys: Sequence[Key], around: Box) -> Pointers:
         if len(keys) == 1:
-            return self.seen[keys[0]].pointers.cut(around, keys[0][1])
-        first = self.seen[keys[0]].pointers
+            return self.kept.pointers[keys[0]].cut(around, keys[0][1])
+        first = self.kept.pointers[keys[0]]
         logit = np.empty(around.shape, first.logit.dtype)
         steps = np.empty((len(first.steps), *around.shape), first.steps.dtype)
         for key in keys:
             shared = key[1].intersection(around)
-            part, place = self.seen[key].pointers.cut(shared, key[1]), shared.within(around)
+            part, place = self.kept.pointers[key].cut(shared, key[1]), shared.within(around)
             logit[place] = part.logit
             steps[(slice(None), *place)] = part.steps
         return Pointers(logit, steps)

@@ -10,10 +10,11 @@ CORE = {
     "tiles", "network", "losses", "shots", "training", "instances", "labelling", "fields",
     "steerable", "certificate", "ngff", "objects", "metrics", "figures", "simulate",
     "outlines", "gate", "compose", "grounds", "phantoms", "imaging", "trials", "optics", "physics",
-    "resample", "footprint", "planning", "algebra", "sampling",
+    "resample", "footprint", "planning", "algebra", "sampling", "kept",
 }  # fmt: skip
 EFFECTS = {
-    "volumes", "publication", "shards", "records", "progress", "view", "segment", "sweep", "tasks",
+    "volumes", "publication", "shards", "records", "pyramid", "progress", "view", "segment",
+    "sweep", "tasks",
     "memory", "tables", "readers", "annotations", "label_images", "drawings", "marks",
     "weights", "receipts", "bases", "checkpoints", "lessons", "members",
 }  # fmt: skip

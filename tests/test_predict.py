@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import shutil
 
 import ngio
@@ -17,10 +18,12 @@ from ome_zarr.reader import Reader
 from pipeline import (
     finetune,
     ingest,
+    kept,
     metrics,
     predict,
     publication,
     receipts,
+    segment,
     shards,
     sweep,
     volumes,
@@ -94,6 +97,47 @@ def test_objects_are_found(campaign, whole):
     score = metrics.match(whole[0], campaign.labels, 0.5)
     # A short training of a small network: most objects, not all.
     assert score.f1 >= 0.5
+
+
+class Watched(kept.Kept):
+    """Notes the most bytes that it held from one group of shards to the next."""
+
+    held = 0
+
+    def forget(self, number):
+        super().forget(number)
+        alone = self.pointers.keys() - self.shared
+        self.held = max(self.held, sum(self.pointers[key].bytes for key in alone))
+
+
+@pytest.fixture
+def swept(monkeypatch):
+    """Sweeps that were made, each with as many bytes to keep as `most_bytes` says."""
+    made = []
+
+    class Bounded(sweep.Sweep):
+        most_bytes = math.inf
+
+        def __init__(self, *given):
+            super().__init__(*given[:-1], self.most_bytes)
+            made.append(self)
+
+    monkeypatch.setattr(segment, "Sweep", Bounded)
+    monkeypatch.setattr(sweep, "Kept", Watched)
+    return Bounded, made
+
+
+def test_what_memory_does_not_keep_is_asked_again(campaign, whole, swept):
+    image = campaign.ingest("forgetful", shard_voxels={"yx": [32, 32], "zyx": [8, 16, 32]})
+    bounded, made = swept
+    for bounded.most_bytes in (math.inf, 20_000, 0):
+        shutil.rmtree(image.with_suffix(".ome.zarr") / "labels", ignore_errors=True)
+        campaign.predict(image, tile_voxels={"yx": [12, 16], "zyx": [4, 8, 16]})
+        assert (campaign.found(image) == whole[0]).all()
+    endless, bounded, none = made
+    assert none.kept.held == 0 < bounded.kept.held <= 20_000 < endless.kept.held
+    passes = [one.reader.spent["passes"] for one in made]
+    assert passes[0] < passes[1] <= passes[2]
 
 
 @pytest.mark.parametrize(
@@ -252,8 +296,8 @@ def test_shards_that_disagree_on_an_object_are_made_again_together(movie, monkey
         find(self, key)
         if disputing:
             # Those that lie so near to the shard's edge that their objects cross it.
-            found = self.centres[key]
-            self.centres[key] = found[:, ~np.isin(found[1], (30, 31))]
+            found = self.kept.centres[key]
+            self.kept.centres[key] = found[:, ~np.isin(found[1], (30, 31))]
 
     def one_by_one(work):
         nonlocal disputing
