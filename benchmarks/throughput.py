@@ -22,7 +22,7 @@ from benchmarks.measurement import Figure, Measurement, Target, environment
 
 CLOSE, AHEAD, FLAT = Target(">=", 0.9), Target(">=", 2.0), Target("<=", 1.1)
 WORKERS, MEMORY_MB = 2, 8000
-MVOXELS, QUICK_MVOXELS = 8.0, 0.2
+MVOXELS, QUICK_MVOXELS = 32.0, 0.4
 GIGABYTES = (1.0, 4.0, 16.0, 32.0)
 
 
@@ -56,7 +56,7 @@ class Kind:
 
 KINDS = {
     "2-D": Kind("yx", "nuclei_2d", (), 64, 400, (1024, 1024)),
-    "3-D": Kind("zyx", "nuclei_3d", (64,), 64, 2500, (64, 256, 256)),
+    "3-D": Kind("zyx", "nuclei_3d", (128,), 64, 2500, (64, 256, 256)),
 }
 DEEP = "3-D"
 """The kind whose memory is compared over sizes."""
@@ -107,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mvoxels",
         type=float,
         default=MVOXELS,
-        help="million voxels of a volume (default: 8); --quick takes 0.2",
+        help="million voxels of a volume (default: 32); --quick takes 0.4",
     )
     parser.add_argument(
         "--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of volumes (default: all)"

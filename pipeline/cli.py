@@ -98,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m pipeline",
         description="Few-shot, equivariant microscopy: one stage at a time. `snakemake` runs them "
         "all, in order, and only those that are needed.",
+        epilog="@FILE stands for the arguments in FILE, one per line.",
+        fromfile_prefix_chars="@",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

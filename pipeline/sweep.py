@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import fields, instances, labelling, objects, shards, tiles
+from pipeline.chunks import Chunks
 from pipeline.fields import Grid, Precision, Prepared
 from pipeline.instances import Geometry, Pointers
 from pipeline.kept import Kept, Key
@@ -85,28 +87,29 @@ class Sweep:
         self.images: dict[Key, npt.NDArray[np.float32]] = {}
         self.labels: dict[Box, Labels] = {}
         self.owned: dict[Box, list[Ids]] = {}
+        self.writing: list[Future[None]] = []
         self.flat: dict[float, Pointers] = {}
+        self.chunks = Chunks(self.view.volume)
         self.kept = Kept(kept_bytes)
         for number, box in enumerate(self.boxes):
             voting = self._voting(self._owning(self._mine(box)))
             self.kept.expect(number, self._beneath(box), voting)
 
     def run(self) -> None:
-        """Make all shards. The last of a group is written while the network works on the next."""
-        left: list[Box] = []
-        for first in range(0, len(self.boxes), self.group):
-            now = self.boxes[first : first + self.group]
-            tasks = Tasks()
-            for box in left:
-                tasks.add(partial(self._write, box))
-            for box, labelled in self._labelling(now, tasks).items():
-                if box != now[-1]:
-                    tasks.add(partial(self._write, box), labelled)
-            tasks.run(self.workers)
-            left = [now[-1]]
-            self.kept.forget(first + self.group)
-        for box in left:
-            self._write(box)
+        """Make all shards. One thread writes what is labelled while others go on."""
+        with ThreadPoolExecutor(1) as writer:
+            for first in range(0, len(self.boxes), self.group):
+                before, self.writing = self.writing, []
+                now = self.boxes[first : first + self.group]
+                tasks = Tasks()
+                for box, labelled in self._labelling(now, tasks).items():
+                    tasks.add(partial(self._hand_over, writer, box), labelled)
+                tasks.run(self.workers)
+                self.kept.forget(first + self.group)
+                for written in before:
+                    written.result()
+            for written in self.writing:
+                written.result()
         if self.reader.spent["spared"]:
             log.info(
                 "%d forward passes made, %d spared: all that the network would have seen there "
@@ -217,7 +220,7 @@ class Sweep:
         box = self.grid.reads(tile)
         value = self.view.nothing(box, frame)
         if value is None:
-            image = self.view.read(box, frame)
+            image = self.view.read(box, frame, self.chunks.read)
             self.reader.spent["read_bytes"] += image.size * self.view.volume.dtype.itemsize
         else:
             image = np.broadcast_to(np.float32(value), box.shape)
@@ -296,6 +299,9 @@ class Sweep:
             logit[place] = part.logit
             steps[(slice(None), *place)] = part.steps
         return Pointers(logit, steps)
+
+    def _hand_over(self, writer: Executor, box: Box) -> None:
+        self.writing.append(writer.submit(self._write, box))
 
     def _write(self, box: Box) -> None:
         """Measure what a shard holds, and hand it on."""

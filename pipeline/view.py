@@ -1,17 +1,20 @@
 """The image as a model sees it: one channel of a volume, at the model's voxel size."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline import fields, resample
 from pipeline.labelling import Lattice
-from pipeline.tiles import Box, Level
+from pipeline.tiles import Box, Level, placed
 from pipeline.volumes import Volume, size_text
 
+Read = Callable[[int, Box], npt.NDArray[Any]]
+"""Gives the voxels of a box at a level."""
 FINEST, COARSEST = 0.5, 3.0
 """How many voxels of a level one of the model's may be wide. Finer, an image holds less than the
 model learned to see; coarser, what lies between is lost."""
@@ -53,11 +56,16 @@ class View:
         """Whether the image is brought to the model's voxels by interpolation."""
         return any(step != 1 for step in self.step)
 
-    def read(self, box: Box, frame: int) -> npt.NDArray[np.float32]:
-        """The normalised image in `box`, mirrored beyond the edges."""
+    def read(self, box: Box, frame: int, read: Read | None = None) -> npt.NDArray[np.float32]:
+        """The normalised image in `box`, mirrored beyond the edges.
+
+        `read` reads as the volume does, which is asked where none is given.
+        """
         inner, mirror = fields.mirrored(box, self.shape)
         places, source = self._source(inner)
-        image = self.volume.normalised(self.level.number, source, frame, self.channel)
+        voxels = placed(self.volume.axes, source, frame, self.channel)
+        values = (read or self.volume.read)(self.level.number, voxels)
+        image = self.volume.scaled(values.reshape(source.shape), self.channel)
         if self.resampled:
             sides = self.volume.spatial(self.level.shape)
             image = resample.interpolated(image, source, places, sides)

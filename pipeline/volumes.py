@@ -106,7 +106,7 @@ class Volume:
     ) -> npt.NDArray[np.float32]:
         """A spatial box of one channel, its window's ends become 0 and 1."""
         values = self.read(level, placed(self.axes, space, frame, channel)).reshape(space.shape)
-        return self._scaled(values, channel)
+        return self.scaled(values, channel)
 
     def nothing(self, level: int, space: Box, frame: int, channel: int) -> float | None:
         """What `normalised` gives everywhere, where all shards of the box hold zeros alone.
@@ -116,9 +116,10 @@ class Volume:
         box = placed(self.axes, space, frame, channel)
         if not _only_zeros(self.store, self.levels[level], box):
             return None
-        return float(self._scaled(np.zeros(1, self.dtype), channel)[0])
+        return float(self.scaled(np.zeros(1, self.dtype), channel)[0])
 
-    def _scaled(self, values: npt.NDArray[Any], channel: int) -> npt.NDArray[np.float32]:
+    def scaled(self, values: npt.NDArray[Any], channel: int) -> npt.NDArray[np.float32]:
+        """Voxels of one channel, its window's ends become 0 and 1."""
         low, high = self.windows[channel]
         # A float of 32 bits does not tell large whole numbers apart.
         exact = np.promote_types(values.dtype, np.float32)

@@ -14,7 +14,7 @@ CORE = {
 }  # fmt: skip
 EFFECTS = {
     "volumes", "publication", "shards", "records", "pyramid", "progress", "view", "segment",
-    "sweep", "tasks",
+    "sweep", "tasks", "chunks",
     "memory", "tables", "readers", "annotations", "label_images", "drawings", "marks",
     "weights", "receipts", "bases", "checkpoints", "lessons", "members",
 }  # fmt: skip

@@ -9,6 +9,10 @@ import subprocess
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 
+REPORT_ARGUMENTS = f"{LOGS}/report/campaign.arguments"
+"""Names all predictions of a campaign: more than a command line holds."""
+
+
 wildcard_constraints:
     acquisition="[^/]+",
     base="[^/]+",
@@ -94,6 +98,13 @@ def references(wildcards):
     return [LABEL_FILES[path] for path in dict.fromkeys(paths)]
 
 
+def arguments_in(path, *arguments):
+    """Write arguments to a file, which a command line gives as @FILE. Returns that."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text("".join(f"{argument}\n" for argument in arguments))
+    return f"@{path}"
+
+
 def start():
     """Before the first job: nobody else is at work here, and the doctor finds no fault.
 
@@ -110,6 +121,17 @@ def start():
         ) from None
     except OSError:
         pass  # a file system without locks; each stage still guards its own result
+    overrides = arguments_in(
+        ".snakemake/overrides.arguments", "--overrides", json.dumps(config)
+    )
     doctor = [sys.executable, "-m", "pipeline", "doctor", "--config", "config.yaml"]
-    if subprocess.call([*doctor, "--overrides", json.dumps(config)]):
+    if subprocess.call([*doctor, overrides]):
         raise SystemExit(2)
+    arguments_in(
+        REPORT_ARGUMENTS,
+        f"{RESULTS}/report/campaign.json",
+        "--predictions",
+        *predictions(None),
+        "--settings",
+        campaign.report_task().model_dump_json(),
+    )

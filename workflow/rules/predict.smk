@@ -11,7 +11,7 @@ rule predict:
         jobs=16,
         job_gvoxel=5,
         cpus_per_task=1,
-        mem_mb=6000,
+        mem_mb=8000,
         runtime=120,
         gpu=0,
     params:

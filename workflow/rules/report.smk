@@ -9,6 +9,6 @@ rule report:
         f"{LOGS}/report/campaign.log",
     params:
         settings=campaign.report_task().model_dump_json(),
+        arguments=REPORT_ARGUMENTS,
     shell:
-        "python -m pipeline report {output.receipt} --predictions {input.predictions}"
-        " --settings {params.settings:q} 2>&1 | tee {log}"
+        "python -m pipeline report @{params.arguments} 2>&1 | tee {log}"
