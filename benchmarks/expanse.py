@@ -14,10 +14,11 @@ from pipeline.tiles import Box, Level
 
 TYPE = np.dtype("uint16")
 AXES = "czyx"
-EVERY = 64
-"""One shard of so many has objects."""
-FILLED = 64**3
-"""Voxels of a corner of it that objects are scattered over, at most."""
+EVERY = 8
+"""Of so many columns of shards along z, one has objects, in its two uppermost shards."""
+FILLED = ((16, 32, 32), (16, 160, 32))
+"""Where, in such a shard, lie blocks of objects: amid tiles, so that their neighbours see none."""
+BLOCK = (32, 64, 64)
 WINDOW = (100.0, 250.0)
 CROWD = 2500
 """Voxels per object there."""
@@ -72,10 +73,10 @@ def written(receipt: Path, gigabytes: float) -> Path:
     store = receipts.result(receipt, "volume")
     level = levels_of(tuple(n * side for n, side in zip(grid, shard, strict=True)))[0]
     originals: dict[bool, Path] = {}
-    for number, index in enumerate(itertools.product(*map(range, grid))):
+    for index in itertools.product(*map(range, grid)):
         start = (0, *(i * side for i, side in zip(index, shard, strict=True)))
         box = Box(start, (1, *(a + side for a, side in zip(start[1:], shard, strict=True))))
-        full = number % EVERY == 0
+        full = index[0] < 2 and (index[1] * grid[2] + index[2]) % EVERY == 0
         file = store / volumes.shard_file(level, box)
         if full in originals:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -96,8 +97,7 @@ def _grid(count: int) -> tuple[int, int, int]:
 def _voxels(shard: tuple[int, ...], full: bool) -> npt.NDArray[np.uint16]:
     voxels = np.zeros(shard, TYPE)
     if full:
-        side = round(FILLED ** (1 / len(shard)))
-        corner = tuple(min(side, n) for n in shard)
-        filled, _ = staging.scattered(corner, math.prod(corner) // CROWD, np.random.default_rng(0))
-        voxels[tuple(slice(0, n) for n in corner)] = filled
+        block, _ = staging.scattered(BLOCK, math.prod(BLOCK) // CROWD, np.random.default_rng(0))
+        for start in FILLED:
+            voxels[tuple(slice(a, a + n) for a, n in zip(start, BLOCK, strict=True))] = block
     return voxels

@@ -91,10 +91,11 @@ SCORED = (
     "objects, and of peers against ours."
 )
 GROWN = (
-    "Memory: volumes of so many GB of 16-bit voxels, shards of config.yaml, of which one in "
-    f"{expanse.EVERY} holds {expanse.FILLED} voxels of objects in a corner and all others zeros, "
-    "whose forward passes are shared; labels are written for all. The time per voxel is that of "
-    "such a volume, with its reading, labels and checks, not of the network."
+    "Memory: volumes of so many GB of 16-bit voxels, shards of config.yaml. All voxels are zeros, "
+    f"whose forward passes are shared, but in two shards of one in {expanse.EVERY} columns, with "
+    f"{len(expanse.FILLED)} blocks of objects each, so that passes, labels and writing of two such "
+    "shards coincide in the smallest as in the largest; labels are written for all. The time per "
+    "voxel is that of such a volume, with its reading, labels and checks, not of the network."
 )
 
 

@@ -181,6 +181,8 @@ def test_an_expanse_has_all_its_shards_and_objects_in_some(
     )
     campaign = staging.campaign().model_copy(update={"ingest": small})
     monkeypatch.setattr(staging, "campaign", lambda: campaign)
+    monkeypatch.setattr(expanse, "FILLED", ((2, 4, 4),))
+    monkeypatch.setattr(expanse, "BLOCK", (4, 16, 16))
     image = expanse.written(tmp_path / "ingest" / "wide.json", 40 * 8 * 32 * 32 * 2 / 1e9)
     volume = volumes.open_volume(receipts.result(image, "volume"))
     box = expanse.Box((0,) * 4, volume.levels[0].shape)
@@ -191,7 +193,8 @@ def test_an_expanse_has_all_its_shards_and_objects_in_some(
         for shard in shards.Tree(0, 0, box).shards(volume.levels)
         for shard in [shard[1]]
     )
-    assert 0 < full <= voxels.size // (8 * 32 * 32) // expanse.EVERY + 1
+    columns = voxels.size // voxels.shape[1] // (32 * 32)
+    assert full == 2 * -(-columns // expanse.EVERY)
 
 
 def test_all_contenders_find_the_same_objects_with_one_network(tmp_path: Path, model: Path) -> None:
