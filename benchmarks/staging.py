@@ -96,6 +96,7 @@ def acquisition(path: Path, axes: str, scale: float = 1.0) -> Acquisition:
             "axes": axes,
             "channels": [CHANNEL],
             "voxel_size_um": {a: VOXEL_UM[a] * scale for a in axes if a in VOXEL_UM},
+            "series": "only",
             "time_step_s": "from file",
         }
     )

@@ -67,7 +67,7 @@ def _sentence(fault: Exception) -> str:
 @contextlib.contextmanager
 def _alone(options: argparse.Namespace) -> Iterator[None]:
     """Wait until no other process makes the same result: one whose Snakemake was killed goes on."""
-    if options.command in ("doctor", "summary"):
+    if options.command in ("doctor", "inspect", "verify", "summary"):
         yield
         return
     path: Path = options.receipt.with_name(f".{options.receipt.name}.lock")
@@ -111,6 +111,13 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = command("doctor", _doctor, "check a campaign against its files; write nothing")
     _add_config(doctor, doctor)
+
+    inspect = command("inspect", _inspect, "say what a file holds and what ingest would make of it")
+    inspect.add_argument("path", help="a file, a folder, or a pattern such as cells_{z:04d}.tif")
+    _add_config(inspect, inspect)
+
+    verify = command("verify", _verify, "check every byte of a volume, its labels and tables")
+    verify.add_argument("store", type=Path, help="a volume, results/ingest/NAME.ome.zarr")
 
     ingest = command("ingest", _ingest, "raw file -> OME-Zarr volume")
     _add_stage(ingest)
@@ -230,6 +237,21 @@ def _doctor(options: argparse.Namespace) -> None:
     if faults:
         raise ValueError("\n".join(faults))
     log.info("the campaign can run")
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from pipeline import inspect
+
+    print(inspect.inspect(options.path, _campaign(options).ingest))
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from pipeline import verify
+
+    faults = verify.verify(options.store)
+    if faults:
+        raise OSError("\n".join(faults))
+    log.info("%s is whole: every byte is as it was written", options.store)
 
 
 def _ingest(options: argparse.Namespace) -> None:

@@ -181,6 +181,7 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Campaign:
 def locate(path: str) -> Path:
     """Where a path of the configuration is; `package:NAME/FILE` lies in an installed package.
 
+    A pattern, whose name holds numbers such as `{z:04d}`, is where its folder is.
     Raises ValueError where nothing is there.
     """
     if path.startswith("package:"):
@@ -191,11 +192,16 @@ def locate(path: str) -> Path:
         found = Path(spec.origin).parent / inside
     else:
         found = Path(path).expanduser()
-    if not found.exists():
+    if not watched(found).exists():
         raise ValueError(
-            f"{path}: there is no such file or folder (looked for {found.absolute()})."
+            f"{path}: there is no such file or folder (looked for {watched(found).absolute()})."
         )
     return found
+
+
+def watched(path: Path) -> Path:
+    """The file or folder whose changes count: of a pattern, its folder."""
+    return path.parent if "{" in path.name else path
 
 
 def _merged(base: Any, over: Any) -> Any:

@@ -12,13 +12,14 @@ import numpy.typing as npt
 from ome_zarr.io import ZarrLocation, parse_url  # type: ignore[import-untyped]
 from PIL import Image
 
-from pipeline import marks, readers
+from pipeline import formats, marks, readers
 from pipeline.config import locate
-from pipeline.readers import Header, Source
+from pipeline.formats_tiff import TIFF
+from pipeline.headers import Header
+from pipeline.readers import Source
 from pipeline.sections import Annotation
 from pipeline.tiles import Box, placed
 
-TIFF = (".tif", ".tiff", ".btf")
 GREY = {"1", "L", "P", "I", "I;16"}
 """Kinds of PNG that hold one number per pixel, as Pillow calls them."""
 
@@ -74,7 +75,7 @@ def opened(where: str, annotation: Annotation) -> LabelImage:
 
     Raises ValueError where the channel is not clear or voxels are no whole numbers.
     """
-    path, said = _header(f"{where}.path", annotation.path)
+    path, said = _header(where, annotation.path)
     file_axes = readers.axes_of(where, annotation.axes, said)
     sides = dict(zip(file_axes, said.shape, strict=True))
     if said.dtype.kind not in "ui":
@@ -95,6 +96,8 @@ def opened(where: str, annotation: Annotation) -> LabelImage:
     if path.is_file() and path.suffix.lower() != ".png":
         array = Source(
             path=path,
+            form=TIFF.name,
+            series=TIFF.series(path)[0],
             axes=axes,
             shape=shape,
             dtype=said.dtype,
@@ -118,14 +121,15 @@ def _header(where: str, setting: str) -> tuple[Path, Header]:
         if path.suffix.lower() == ".png":
             pixels = _png(path)
             return path, Header("yx", pixels.shape, pixels.dtype, (), {}, None)
-        if path.suffix.lower() not in TIFF:
+        if path.suffix.lower() not in TIFF.endings:
             raise ValueError(
-                f"{path}: annotations are read from {', '.join(TIFF)}, .png, OME-Zarr, "
+                f"{path}: annotations are read from {', '.join(TIFF.endings)}, .png, OME-Zarr, "
                 f"{', '.join(marks.SUFFIXES)}. Save it as one of these."
             )
     except ValueError as fault:
-        raise ValueError(f"{where}: {fault}") from fault
-    return readers.opened(where, setting)
+        raise ValueError(f"{where}.path: {fault}") from fault
+    path, _, said = readers.opened(where, setting, formats.ONLY)
+    return path, said
 
 
 def _png(path: Path) -> npt.NDArray[np.integer[Any]]:

@@ -1,39 +1,22 @@
-"""What a microscope wrote: one small interface over the libraries that read it."""
+"""What a microscope wrote: what its file says, and what settings say where it is silent."""
 
-import contextlib
-import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tifffile
-import zarr
 
+from pipeline import formats
 from pipeline.config import locate
+from pipeline.headers import Header
 from pipeline.sections import FROM_FILE, Acquisition, VoxelSize
 from pipeline.tiles import Box
 
 CANONICAL = "tczyx"
 LARGEST_PLAUSIBLE_UM = 1e4
-MICROMETRES = {"µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "nm": 1e-3, "mm": 1e3, "m": 1e6}
 DAMAGE = (OSError, ValueError, LookupError, RuntimeError)
-"""What tifffile and its decoders raise on a file that is not whole."""
-SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0}
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What a file says about itself; None or empty where it is silent."""
-
-    axes: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    channels: tuple[str, ...]
-    voxel_size_um: dict[str, float]
-    time_step_s: float | None
+"""What libraries and their decoders raise on a file that is not whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +26,15 @@ class Source:
     Attributes
     ----------
     axes, shape: of what `read` gives.
+    form: name of the file's format.
+    series: name of the image in the file.
     takes: the file's channel number for each of `channels`.
     file_axes: the file's own axes, in the file's order.
     """
 
     path: Path
+    form: str
+    series: str
     axes: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -63,8 +50,7 @@ class Source:
         Raises OSError where the file no longer holds them.
         """
         try:
-            with _complaints():
-                whole = self._cut(box)
+            whole = self._cut(box)
         except DAMAGE as error:
             raise OSError(
                 f"{self.path} cannot be read between {box.start} and {box.stop} ({self.axes}): "
@@ -75,8 +61,7 @@ class Source:
 
     def _cut(self, box: Box) -> npt.NDArray[Any]:
         wanted = dict(zip(self.axes, box.slices, strict=True))
-        with tifffile.TiffFile(self.path) as tiff:
-            array = zarr.open_array(tiff.series[0].aszarr(level=0), mode="r")
+        with formats.voxels(self.form, self.path, self.series) as array:
             pieces = []
             for channel in self.takes[wanted["c"]]:
                 here = wanted | {"c": slice(channel, channel + 1)}
@@ -97,94 +82,21 @@ def _ordered(cut: npt.NDArray[Any], file_axes: str, axes: str) -> npt.NDArray[An
     return np.expand_dims(cut, [i for i, axis in enumerate(axes) if axis not in present])
 
 
-def opened(where: str, path: str) -> tuple[Path, Header]:
-    """Where the file of the setting `where` is, and what it says about itself.
+def opened(where: str, path: str, series: str) -> tuple[Path, str, Header]:
+    """Where the file of an entry of the settings is, which image of it, and what that says.
 
     Raises ValueError where it is missing, damaged or of an unknown format.
     """
     try:
         found = locate(path)
-        return found, header(found)
+        names = formats.of(found).series(found)
     except ValueError as fault:
-        raise ValueError(f"{where}: {fault}") from fault
-
-
-def header(path: Path) -> Header:
-    """What the file says, without reading voxels.
-
-    Raises ValueError where the format is not known or the file is damaged.
-    """
-    if path.suffix.lower() not in (".tif", ".tiff", ".btf"):
-        raise ValueError(f"{path}: only TIFF files can be read (.tif, .tiff, .btf).")
+        raise ValueError(f"{where}.path: {fault}") from fault
+    name = formats.chosen(where, found, names, series)
     try:
-        with _complaints() as complaints, tifffile.TiffFile(path) as tiff:
-            series = tiff.series[0]
-            last = tiff.pages[-1]
-            if any("invalid page offset" in complaint for complaint in complaints):
-                raise ValueError(f"{path} is truncated: it names planes that lie beyond its end.")
-            if isinstance(last, tifffile.TiffPage) and last.dataoffsets:
-                end = max(o + n for o, n in zip(last.dataoffsets, last.databytecounts, strict=True))
-                if end > path.stat().st_size:
-                    raise ValueError(f"{path} is truncated: its last plane ends beyond the file.")
-            axes = series.axes.lower().replace("s", "c").replace("q", "?").replace("i", "?")
-            voxel, step, names = _ome(tiff) or _imagej(tiff) or ({}, None, ())
-            dtype = np.dtype(series.dtype).newbyteorder("=")
-            return Header(axes, tuple(series.shape), dtype, names, voxel, step)
-    except (tifffile.TiffFileError, LookupError, RuntimeError, OSError) as error:
-        raise ValueError(f"{path} is no readable TIFF: {error}.") from error
-
-
-@contextlib.contextmanager
-def _complaints() -> Iterator[list[str]]:
-    """What tifffile finds wrong with a file and goes on without; kept from its log."""
-    said: list[str] = []
-
-    def keep(record: logging.LogRecord) -> bool:
-        said.append(record.getMessage())
-        return False
-
-    tifffile.logger().addFilter(keep)
-    try:
-        yield said
-    finally:
-        tifffile.logger().removeFilter(keep)
-
-
-def _ome(tiff: tifffile.TiffFile) -> tuple[dict[str, float], float | None, tuple[str, ...]] | None:
-    if not tiff.ome_metadata:
-        return None
-    image: Any = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
-    pixels: Any = (image[0] if isinstance(image, list) else image)["Pixels"]
-    voxel = {}
-    for axis in "zyx":
-        size = pixels.get(f"PhysicalSize{axis.upper()}")
-        unit = MICROMETRES.get(pixels.get(f"PhysicalSize{axis.upper()}Unit", "µm"))
-        if size and unit:
-            voxel[axis] = float(size) * unit
-    step, unit = pixels.get("TimeIncrement"), SECONDS.get(pixels.get("TimeIncrementUnit", "s"))
-    channels = pixels.get("Channel", [])
-    channels = channels if isinstance(channels, list) else [channels]
-    names = tuple(str(channel.get("Name", "")) for channel in channels)
-    return voxel, float(step) * unit if step and unit else None, names if all(names) else ()
-
-
-def _imagej(
-    tiff: tifffile.TiffFile,
-) -> tuple[dict[str, float], float | None, tuple[str, ...]] | None:
-    said: Any = tiff.imagej_metadata
-    if not said:
-        return None
-    unit = MICROMETRES.get(str(said.get("unit", "")).replace("\\u00B5", "µ"))
-    voxel = {}
-    if unit:
-        for axis, tag in (("y", "YResolution"), ("x", "XResolution")):
-            value = tiff.pages.first.tags.valueof(tag)
-            if value and value[0]:
-                voxel[axis] = value[1] / value[0] * unit
-        if said.get("spacing"):
-            voxel["z"] = float(said["spacing"]) * unit
-    step = said.get("finterval")
-    return voxel, float(step) if step else None, ()
+        return found, name, formats.header(found, name)
+    except ValueError as fault:
+        raise ValueError(f"{where}.path: {fault}") from fault
 
 
 def source(name: str, acquisition: Acquisition) -> Source:
@@ -194,7 +106,7 @@ def source(name: str, acquisition: Acquisition) -> Source:
     channels, or where they contradict each other.
     """
     where = f"acquisitions.{name}"
-    path, said = opened(f"{where}.path", acquisition.path)
+    path, series, said = opened(where, acquisition.path, acquisition.series)
     file_axes = axes_of(where, acquisition.axes, said)
     sides = dict(zip(file_axes, said.shape, strict=True))
     axes = kept_axes(sides)
@@ -206,6 +118,8 @@ def source(name: str, acquisition: Acquisition) -> Source:
         raise ValueError(f"{where}.path: voxels of type {said.dtype} are no intensities.")
     return Source(
         path=path,
+        form=formats.of(path).name,
+        series=series,
         axes=axes,
         shape=tuple(sides[axis] for axis in axes),
         dtype=said.dtype,

@@ -51,6 +51,7 @@ class Acquisition(Section):
     """One raw data set: where it is and what its file does not say."""
 
     path: str
+    series: str
     axes: Literal["from file"] | Annotated[str, Field(pattern=r"^[tczyx]+$")]
     channels: Literal["from file"] | tuple[str, ...]
     voxel_size_um: Literal["from file"] | VoxelSize

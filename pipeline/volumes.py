@@ -329,19 +329,24 @@ def open_volume(store: Path) -> Volume:
     return Volume(
         store=store,
         axes=own["axes"],
-        levels=tuple(
-            Level(
-                number=level["number"],
-                **{key: tuple(level[key]) for key in ("factors", "shape", "chunk", "shard")},
-            )
-            for level in own["levels"]
-        ),
+        levels=levels_of(own),
         voxel_size_um=own["voxel_size_um"],
         time_step_s=own["time_step_s"],
         channels=tuple(own["channels"]),
         windows=tuple((low, high) for low, high in own["windows"]),
         recipe=own["recipe"]["hash"],
         facts=own["facts"],
+    )
+
+
+def levels_of(own: Mapping[str, Any]) -> tuple[Level, ...]:
+    """The levels of a store, from what it says of itself."""
+    return tuple(
+        Level(
+            number=level["number"],
+            **{key: tuple(level[key]) for key in ("factors", "shape", "chunk", "shard")},
+        )
+        for level in own["levels"]
     )
 
 

@@ -43,6 +43,7 @@ def acquisition(path: Path, **given: Any) -> sections.Acquisition:
         "axes": "from file",
         "channels": "from file",
         "voxel_size_um": "from file",
+        "series": "only",
         "time_step_s": "from file",
     }
     return sections.Acquisition.model_validate(values | given)

@@ -14,12 +14,22 @@ CORE = {
 }  # fmt: skip
 EFFECTS = {
     "volumes", "publication", "shards", "records", "pyramid", "progress", "view", "segment",
-    "sweep", "tasks", "chunks",
-    "memory", "tables", "readers", "annotations", "label_images", "drawings", "marks",
-    "weights", "receipts", "bases", "checkpoints", "lessons", "members",
+    "sweep", "tasks", "chunks", "memory", "tables", "weights", "receipts", "bases", "checkpoints",
+    "readers", "headers", "formats", "formats_tiff", "formats_planes", "formats_arrays", "formats_vendors",
+    "annotations", "label_images", "drawings", "marks", "lessons", "members",
 }  # fmt: skip
 CLUSTER = {"cluster", "dealing", "arrays", "submission", "slurm", "processes"}
-STAGES = {"ingest", "pretrain", "finetune", "predict", "report", "doctor", "export"}
+STAGES = {
+    "ingest",
+    "pretrain",
+    "finetune",
+    "predict",
+    "report",
+    "doctor",
+    "export",
+    "inspect",
+    "verify",
+}
 REPORT = {path.stem for path in PACKAGE.glob("report_*.py")}
 FOUNDATION = {"config", "sections", "faults", "__init__"}
 TOP = {"cli", "__main__"}
@@ -80,9 +90,9 @@ def test_stages_never_import_each_other_nor_the_cluster(name):
     assert not imported(PACKAGE / f"{name}.py") & ((STAGES | CLUSTER | TOP) - {name})
 
 
-def test_zarr_is_imported_by_its_one_door_and_the_raw_reader_alone():
+def test_zarr_is_imported_by_its_one_door_and_readers_of_raw_files_alone():
     users = {p.stem for p in PACKAGE.glob("*.py") if "zarr" in outside(p)}
-    assert users == {"volumes", "readers"}
+    assert users == {"volumes", "formats_tiff", "formats_arrays"}
 
 
 def test_submitit_is_imported_behind_the_door_to_slurm_alone():

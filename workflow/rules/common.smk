@@ -42,7 +42,7 @@ def cluster(wildcards, resources):
 def located(where, path):
     """Where a file of the campaign is; what is nowhere ends the run with its sentence."""
     try:
-        return str(campaigns.locate(path))
+        return str(campaigns.watched(campaigns.locate(path)))
     except ValueError as fault:
         raise SystemExit(f"equiscope: {where}: {fault}") from None
 

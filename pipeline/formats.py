@@ -1,0 +1,75 @@
+"""Which formats can be read, and which of them a path has."""
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipeline import formats_arrays, formats_planes
+from pipeline.formats_arrays import HDF5, MRC, ZARR
+from pipeline.formats_planes import PLANES
+from pipeline.formats_tiff import TIFF
+from pipeline.formats_vendors import CZI, LIF, ND2
+from pipeline.headers import Format, Header, Voxels
+
+ONLY = "only"
+"""The setting that takes the one image of a file."""
+ALL = {form.name: form for form in (TIFF, PLANES, ZARR, HDF5, MRC, ND2, LIF, CZI)}
+NAMED = 12
+"""Images of a file that a sentence lists at most."""
+
+
+def of(path: Path) -> Format:
+    """The format of a file, a folder or a pattern.
+
+    Raises ValueError where none can read it, or what reads it is not installed.
+    """
+    if formats_planes.is_pattern(path):
+        return PLANES
+    if path.is_dir():
+        return ZARR if formats_arrays.is_zarr(path) else PLANES
+    name = path.name.lower()
+    found = next((form for form in ALL.values() if name.endswith(form.endings)), None)
+    if found is None:
+        endings = sorted({ending for form in ALL.values() for ending in form.endings})
+        raise ValueError(
+            f"{path}: files of this kind cannot be read. What can: {', '.join(endings)}, folders "
+            "of TIFF or PNG planes, OME-Zarr. Convert it to one of these, best to OME-TIFF."
+        )
+    if importlib.util.find_spec(found.package) is None:
+        raise ValueError(
+            f"{path}: {found.name} is read by {found.package}, which is not installed. Install it: "
+            f"pip install '.[{found.extra}]'"
+        )
+    return found
+
+
+def chosen(where: str, path: Path, names: Sequence[str], setting: str) -> str:
+    """The name of the image to read.
+
+    Raises ValueError where a file holds several and none is named, or not the one that is.
+    """
+    if setting == ONLY and len(names) == 1:
+        return names[0]
+    if setting in names:
+        return setting
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    held = f"{', '.join(names[:NAMED])}{more}"
+    if setting == ONLY:
+        raise ValueError(
+            f"{where}.series: {path} holds {len(names)} images: {held}. Add the line "
+            f"`series: {names[0]}`, or that of another."
+        )
+    raise ValueError(f"{where}.series is {setting!r}, but {path} holds {held}. Name one of these.")
+
+
+def header(path: Path, series: str) -> Header:
+    """What a file says of one of its images."""
+    return of(path).header(path, series)
+
+
+@contextlib.contextmanager
+def voxels(form: str, path: Path, series: str) -> Iterator[Voxels]:
+    """One image of a file in the format of this name."""
+    with ALL[form].voxels(path, series) as opened:
+        yield opened

@@ -1,0 +1,199 @@
+"""Arrays in containers: OME-Zarr and plain Zarr, HDF5, MRC."""
+
+import contextlib
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from pipeline.headers import MICROMETRES, SECONDS, Format, Header, Voxels, unnamed
+
+ANGSTROM_UM = 1e-4
+ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
+BROKEN = (OSError, LookupError, TypeError, ValueError)
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a Zarr array or group."""
+    return any((path / name).is_file() for name in ZARR_FILES)
+
+
+def _node(path: Path) -> Any:
+    try:
+        return zarr.open(path, mode="r")
+    except BROKEN as error:
+        raise ValueError(f"{path} is no readable Zarr: {error}.") from error
+
+
+def _multiscales(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = dict(attributes).get("ome", attributes).get("multiscales", [])
+    return list(found)
+
+
+def zarr_series(path: Path) -> list[str]:
+    """Images of a group; of a plain group, its arrays."""
+    node = _node(path)
+    if isinstance(node, zarr.Array):
+        return ["array"]
+    if "plate" in dict(node.attrs).get("ome", node.attrs):
+        raise ValueError(
+            f"{path} is a plate. Give the path of one of its images, such as {path}/A/1/0."
+        )
+    if _multiscales(node.attrs):
+        return ["image"]
+    found = sorted(name for name, _ in node.arrays())
+    found += [name for name, group in node.groups() if _multiscales(group.attrs)]
+    if not found:
+        raise ValueError(f"{path} holds no image: neither an array nor OME-Zarr multiscales.")
+    return found
+
+
+def _zarr_image(path: Path, name: str) -> tuple[Any, Any]:
+    """The group of an image, None for a plain array; and its finest array."""
+    node = _node(path)
+    if isinstance(node, zarr.Array):
+        return None, node
+    if not _multiscales(node.attrs):
+        node = node[name]
+        if isinstance(node, zarr.Array):
+            return None, node
+    return node, node[_multiscales(node.attrs)[0]["datasets"][0]["path"]]
+
+
+def zarr_header(path: Path, name: str) -> Header:
+    """What OME-Zarr metadata, else the array's own, say of an image."""
+    try:
+        group, array = _zarr_image(path, name)
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"{path}: its multiscales name an array that is not there.") from error
+    dtype = np.dtype(array.dtype).newbyteorder("=")
+    if group is None:
+        named = getattr(array.metadata, "dimension_names", None) or ()
+        axes = "".join(str(n).lower() if str(n).lower() in "tczyx" else "?" for n in named)
+        return Header(axes or unnamed(array.ndim), array.shape, dtype, (), {}, None)
+    said = _multiscales(group.attrs)[0]
+    axes, units = _axes(said.get("axes", []))
+    scale = dict(zip(axes, _scale(said), strict=True)) if _scale(said) else {}
+    voxel = {a: scale[a] * MICROMETRES[units[a]] for a in scale if units.get(a) in MICROMETRES}
+    step = scale["t"] * SECONDS[units["t"]] if units.get("t") in SECONDS and "t" in scale else None
+    omero = dict(group.attrs).get("ome", group.attrs).get("omero", {})
+    names = tuple(str(channel.get("label", "")) for channel in omero.get("channels", []))
+    return Header(axes, array.shape, dtype, names if all(names) else (), voxel, step)
+
+
+def _axes(said: Sequence[Any]) -> tuple[str, dict[str, str]]:
+    """Letters of the axes, and the units of those that have one."""
+    named = [axis if isinstance(axis, dict) else {"name": axis} for axis in said]
+    letters = "".join(str(axis["name"]).lower()[:1] for axis in named)
+    return letters or "tczyx", {
+        str(axis["name"]).lower(): str(axis.get("unit", "")) for axis in named
+    }
+
+
+def _scale(said: Mapping[str, Any]) -> list[float]:
+    """The finest level's scale, times that of the whole image where there is one."""
+    whole: list[float] = []
+    for block in (said["datasets"][0], said):
+        for step in block.get("coordinateTransformations", []):
+            if step["type"] == "scale":
+                whole = [a * b for a, b in zip(whole or [1] * 9, step["scale"], strict=False)]
+    return whole
+
+
+@contextlib.contextmanager
+def zarr_voxels(path: Path, name: str) -> Iterator[Voxels]:
+    """An image of the store."""
+    yield _zarr_image(path, name)[1]
+
+
+@contextlib.contextmanager
+def _hdf5(path: Path) -> Iterator[Any]:
+    h5py = importlib.import_module("h5py")
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except OSError as error:
+        raise ValueError(f"{path} is no readable HDF5 file: {error}.") from error
+
+
+def hdf5_series(path: Path) -> list[str]:
+    """Paths of the data sets that can be images."""
+    found: list[str] = []
+    with _hdf5(path) as file:
+        file.visititems(
+            lambda name, node: (
+                found.append(name) if hasattr(node, "shape") and len(node.shape) >= 2 else None
+            )
+        )
+    if not found:
+        raise ValueError(f"{path} holds no image: no data set has two axes or more.")
+    return found
+
+
+def hdf5_header(path: Path, name: str) -> Header:
+    """What a data set says; ilastik's `element_size_um` is taken for its voxel size."""
+    with _hdf5(path) as file:
+        data = file[name]
+        labels = [dimension.label.lower() for dimension in data.dims]
+        axes = "".join(label if label and label in "tczyx" else "?" for label in labels)
+        axes = unnamed(data.ndim) if set(axes) == {"?"} else axes
+        size = data.attrs.get("element_size_um", ())
+        voxel = dict(zip("zyx"[-len(size) :], map(float, size), strict=True)) if len(size) else {}
+        dtype = np.dtype(data.dtype).newbyteorder("=")
+        return Header(axes, tuple(data.shape), dtype, (), voxel, None)
+
+
+@contextlib.contextmanager
+def hdf5_voxels(path: Path, name: str) -> Iterator[Voxels]:
+    """A data set of the file."""
+    with _hdf5(path) as file:
+        yield file[name]
+
+
+@contextlib.contextmanager
+def _mrc(path: Path) -> Iterator[Any]:
+    mrcfile = importlib.import_module("mrcfile")
+    open_ = mrcfile.mmap if path.suffix.lower() not in (".gz", ".bz2") else mrcfile.open
+    try:
+        with open_(path, mode="r") as file:
+            yield file
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is no readable MRC file: {error}.") from error
+
+
+def mrc_series(_: Path) -> list[str]:
+    """An MRC file holds one image."""
+    return ["image"]
+
+
+def mrc_header(path: Path, _: str) -> Header:
+    """What the file says: its voxel size is in Ångström, and 0 where it is not known."""
+    with _mrc(path) as file:
+        axes = {2: "yx", 3: "?yx" if file.is_image_stack() else "zyx", 4: "?zyx"}[file.data.ndim]
+        sizes = {axis: float(file.voxel_size[axis]) * ANGSTROM_UM for axis in "zyx"}
+        voxel = {axis: size for axis, size in sizes.items() if size > 0 and axis in axes}
+        dtype = np.dtype(file.data.dtype).newbyteorder("=")
+        return Header(axes, tuple(file.data.shape), dtype, (), voxel, None)
+
+
+@contextlib.contextmanager
+def mrc_voxels(path: Path, _: str) -> Iterator[Voxels]:
+    """The image of the file, mapped to memory where it is not compressed."""
+    with _mrc(path) as file:
+        yield file.data
+
+
+ZARR = Format("OME-Zarr or Zarr", (), "zarr", "", zarr_series, zarr_header, zarr_voxels)
+HDF5 = Format("HDF5", (".h5", ".hdf5"), "h5py", "", hdf5_series, hdf5_header, hdf5_voxels)
+MRC = Format(
+    "MRC",
+    (".mrc", ".map", ".rec", ".mrcs", ".map.gz", ".map.bz2", ".mrc.gz", ".mrc.bz2"),
+    "mrcfile",
+    "mrc",
+    mrc_series,
+    mrc_header,
+    mrc_voxels,
+)

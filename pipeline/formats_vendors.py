@@ -1,0 +1,229 @@
+"""Files of microscopes' makers: Nikon ND2, Leica LIF, Zeiss CZI. Their libraries are extras."""
+
+import contextlib
+import importlib
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.headers import COLOURS, Format, Header, Voxels
+
+METRE_UM = 1e6
+
+
+@contextlib.contextmanager
+def _nd2(path: Path) -> Iterator[Any]:
+    nd2 = importlib.import_module("nd2")
+    try:
+        with nd2.ND2File(path) as file:
+            yield file
+    except (OSError, ValueError, LookupError, RuntimeError) as error:
+        raise ValueError(f"{path} is no readable ND2 file: {error}.") from error
+
+
+def nd2_series(path: Path) -> list[str]:
+    """Positions of the stage."""
+    with _nd2(path) as file:
+        return [f"position_{number}" for number in range(file.sizes.get("P", 1))]
+
+
+def nd2_header(path: Path, _: str) -> Header:
+    """What the file says of a position."""
+    with _nd2(path) as file:
+        sides = {axis.lower(): side for axis, side in file.sizes.items() if axis != "P"}
+        names = tuple(channel.channel.name for channel in file.metadata.channels or ())
+        if "s" in sides:
+            if sides.get("c", 1) > 1:
+                raise ValueError(f"{path} has colours in each of its {sides['c']} channels.")
+            sides.pop("c", None)
+            sides = {("c" if axis == "s" else axis): side for axis, side in sides.items()}
+            names = COLOURS[: sides["c"]]
+        voxel = {axis: float(getattr(file.voxel_size(), axis)) for axis in "zyx"}
+        loops = [loop.parameters for loop in file.experiment if loop.type == "TimeLoop"]
+        step = loops[0].periodMs / 1e3 if loops else None
+        axes = "".join(axis if axis in "tczyx" else "?" for axis in sides)
+        dtype = np.dtype(file.dtype).newbyteorder("=")
+        return Header(axes, tuple(sides.values()), dtype, names, voxel, step or None)
+
+
+@contextlib.contextmanager
+def nd2_voxels(path: Path, name: str) -> Iterator[Voxels]:
+    """A position of the file, frame by frame."""
+    with _nd2(path) as file:
+        array = file.to_dask()
+        axes = list(file.sizes)
+        if "P" in axes:
+            array = array.take(int(name.removeprefix("position_")), axis=axes.index("P"))
+            axes.remove("P")
+        if "S" in axes and "C" in axes:
+            array = array.squeeze(axis=axes.index("C"))
+        yield array
+
+
+@contextlib.contextmanager
+def _lif(path: Path) -> Iterator[Any]:
+    liffile = importlib.import_module("liffile")
+    try:
+        with liffile.LifFile(path) as file:
+            yield file
+    except (OSError, ValueError, LookupError) as error:
+        raise ValueError(f"{path} is no readable LIF file: {error}.") from error
+
+
+def lif_series(path: Path) -> list[str]:
+    """Paths of the images in the file's tree."""
+    with _lif(path) as file:
+        return [image.path for image in file.images]
+
+
+def _lif_image(file: Any, name: str) -> Any:
+    return next(image for image in file.images if image.path == name)
+
+
+def lif_header(path: Path, name: str) -> Header:
+    """What the file says of an image: the distances of its coordinates, in metres and seconds."""
+    with _lif(path) as file:
+        image = _lif_image(file, name)
+        axes = "".join(a.lower() if a.lower() in "tczyx" else "?" for a in image.sizes)
+        spacing = {
+            axis.lower(): abs(float(values[-1] - values[0])) / (len(values) - 1)
+            for axis, values in image.coords.items()
+            if axis in "TZYX" and len(values) > 1
+        }
+        voxel = {axis: spacing[axis] * METRE_UM for axis in "zyx" if axis in spacing}
+        names = COLOURS[: image.sizes["S"]] if "S" in image.sizes else ()
+        if names:
+            axes = "".join("c" if a == "S" else b for a, b in zip(image.sizes, axes, strict=True))
+        return Header(axes, tuple(image.shape), image.dtype, names, voxel, spacing.get("t"))
+
+
+@contextlib.contextmanager
+def lif_voxels(path: Path, name: str) -> Iterator[Voxels]:
+    """An image of the file, which is read whole: the library offers no less."""
+    with _lif(path) as file:
+        yield _lif_image(file, name).asarray()
+
+
+@contextlib.contextmanager
+def _czi(path: Path) -> Iterator[Any]:
+    czi = importlib.import_module("pylibCZIrw.czi")
+    try:
+        with czi.open_czi(str(path)) as file:
+            yield file
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{path} is no readable CZI file: {error}.") from error
+
+
+def czi_series(path: Path) -> list[str]:
+    """Scenes; a file without any is one image."""
+    with _czi(path) as file:
+        scenes = sorted(file.scenes_bounding_rectangle)
+        return [f"scene_{number}" for number in scenes] or ["image"]
+
+
+def _czi_area(file: Any, name: str) -> Any:
+    """The rectangle that a scene, or the mosaic of its tiles, covers."""
+    if name == "image":
+        return file.total_bounding_rectangle
+    return file.scenes_bounding_rectangle[int(name.removeprefix("scene_"))]
+
+
+def czi_header(path: Path, name: str) -> Header:
+    """What the file says of a scene."""
+    with _czi(path) as file:
+        box, area = file.total_bounding_box, _czi_area(file, name)
+        other = [a for a in box if a not in "TCZYXB" and box[a][1] - box[a][0] > 1]
+        if other:
+            raise ValueError(f"{path} varies along {', '.join(other)}: only t, c, z can be read.")
+        kinds = set(file.pixel_types.values())
+        if len(kinds) > 1:
+            raise ValueError(f"{path} has channels of several types: {', '.join(sorted(kinds))}.")
+        kind = kinds.pop()
+        types = {"8": np.uint8, "24": np.uint8, "16": np.uint16, "48": np.uint16, "32": np.float32}
+        dtype = next((t for digits, t in types.items() if kind.endswith(digits)), None)
+        if kind.endswith("Float"):
+            dtype = np.float32
+        if dtype is None:
+            raise ValueError(f"{path} has voxels of type {kind}, which are no intensities.")
+        sides = {axis: box[axis.upper()] for axis in "tcz" if axis.upper() in box}
+        sides = {axis: stop - start for axis, (start, stop) in sides.items()}
+        said = file.metadata["ImageDocument"]["Metadata"]
+        names = _czi_channels(said)
+        if kind.startswith("Bgr"):
+            if sides.get("c", 1) > 1:
+                raise ValueError(f"{path} has colours in each of its {sides['c']} channels.")
+            sides, names = {**sides, "c": 3}, COLOURS[:3]
+        sides = {a: sides[a] for a in "tcz" if a in sides} | {"y": area.h, "x": area.w}
+        return Header(
+            "".join(sides), tuple(sides.values()), np.dtype(dtype), names, _czi_sizes(said), None
+        )
+
+
+def _czi_channels(said: Any) -> tuple[str, ...]:
+    found = (said["Information"]["Image"].get("Dimensions") or {}).get("Channels") or {}
+    channels = found.get("Channel", [])
+    channels = channels if isinstance(channels, list) else [channels]
+    names = tuple(str(channel.get("@Name", "")) for channel in channels)
+    return names if all(names) else ()
+
+
+def _czi_sizes(said: Any) -> dict[str, float]:
+    found = ((said.get("Scaling") or {}).get("Items") or {}).get("Distance", [])
+    found = found if isinstance(found, list) else [found]
+    return {
+        one["@Id"].lower(): float(one["Value"]) * METRE_UM
+        for one in found
+        if one["@Id"] in "XYZ" and one.get("Value")
+    }
+
+
+class _Scene:
+    """A scene of a CZI file, whose tiles the library lays side by side."""
+
+    def __init__(self, file: Any, name: str, header: Header) -> None:
+        self.file, self.header, self.shape = file, header, header.shape
+        self.area = _czi_area(file, name)
+        self.scene = None if name == "image" else int(name.removeprefix("scene_"))
+        self.starts = {axis: start for axis, (start, _) in file.total_bounding_box.items()}
+        self.coloured = header.channels == COLOURS[:3] and header.axes.count("c") == 1
+        self.coloured &= next(iter(file.pixel_types.values())).startswith("Bgr")
+
+    def __getitem__(self, slices: tuple[slice, ...]) -> npt.NDArray[Any]:
+        spans = {
+            axis: range(side)[cut]
+            for axis, side, cut in zip(self.header.axes, self.shape, slices, strict=True)
+        }
+        y, x = spans.pop("y"), spans.pop("x")
+        roi = (self.area.x + x.start, self.area.y + y.start, len(x), len(y))
+        colours = spans.pop("c") if self.coloured else range(1)
+        planes = []
+        for index in itertools.product(*spans.values()):
+            plane = {a.upper(): i for a, i in zip(spans, index, strict=True)}
+            plane = {axis: i + self.starts.get(axis, 0) for axis, i in plane.items()}
+            values = self.file.read(roi=roi, plane=plane, scene=self.scene)
+            # Zeiss stores blue first.
+            values = values[..., ::-1] if self.coloured else values
+            planes.append(values[..., list(colours)].transpose(2, 0, 1))
+        stacked = np.stack(planes).reshape(
+            *(len(span) for span in spans.values()), len(colours), len(y), len(x)
+        )
+        if not self.coloured:
+            return stacked[..., 0, :, :]
+        return np.moveaxis(stacked, -3, self.header.axes.index("c"))
+
+
+@contextlib.contextmanager
+def czi_voxels(path: Path, name: str) -> Iterator[Voxels]:
+    """A scene of the file, of which only the tiles that are asked are decoded."""
+    said = czi_header(path, name)
+    with _czi(path) as file:
+        yield _Scene(file, name, said)
+
+
+ND2 = Format("Nikon ND2", (".nd2",), "nd2", "nd2", nd2_series, nd2_header, nd2_voxels)
+LIF = Format("Leica LIF", (".lif",), "liffile", "lif", lif_series, lif_header, lif_voxels)
+CZI = Format("Zeiss CZI", (".czi",), "pylibCZIrw", "czi", czi_series, czi_header, czi_voxels)

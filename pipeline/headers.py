@@ -1,0 +1,73 @@
+"""What a file says about the image it holds, whatever its format."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+MICROMETRES = {
+    "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0,
+    "micrometre": 1.0, "nm": 1e-3, "nanometer": 1e-3, "mm": 1e3, "millimeter": 1e3,
+    "cm": 1e4, "m": 1e6, "meter": 1e6, "angstrom": 1e-4, "Å": 1e-4,
+}  # fmt: skip
+SECONDS = {
+    "s": 1.0, "sec": 1.0, "second": 1.0, "ms": 1e-3, "millisecond": 1e-3, "min": 60.0,
+    "minute": 60.0, "h": 3600.0, "hour": 3600.0,
+}  # fmt: skip
+COLOURS = ("red", "green", "blue", "alpha")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says about itself; None or empty where it is silent.
+
+    Attributes
+    ----------
+    axes: a letter for each side of `shape`; "?" for one that the file does not name.
+    """
+
+    axes: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    channels: tuple[str, ...]
+    voxel_size_um: dict[str, float]
+    time_step_s: float | None
+
+
+class Voxels(Protocol):
+    """An image that gives the voxels it is asked for, along the axes of its header."""
+
+    shape: tuple[int, ...]
+
+    def __getitem__(self, slices: tuple[slice, ...], /) -> Any:
+        """Read a box, of one slice per axis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How files of one kind are read.
+
+    Attributes
+    ----------
+    endings: of file names, in lower case.
+    package, extra: the module that reads it, and the extra of this package that installs it.
+    series: names of the images in a file.
+    header: what a file says of one of them. Raises ValueError where it is damaged.
+    voxels: opens one of them.
+    """
+
+    name: str
+    endings: tuple[str, ...]
+    package: str
+    extra: str
+    series: Callable[[Path], Sequence[str]]
+    header: Callable[[Path, str], Header]
+    voxels: Callable[[Path, str], AbstractContextManager[Voxels]]
+
+
+def unnamed(count: int) -> str:
+    """Axes of an image that does not say what they are: the last two of a plane are clear."""
+    return "yx" if count == 2 else "?" * count
