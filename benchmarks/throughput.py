@@ -111,7 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="million voxels of a volume (default: 32); --quick takes 0.4",
     )
     parser.add_argument(
-        "--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of volumes (default: all)"
+        "--kinds", nargs="*", choices=KINDS, default=list(KINDS), help="of volumes (default: all)"
     )
     parser.add_argument(
         "--memory-gb",

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pipeline import progress, receipts, records, volumes
 from pipeline.pyramid import Pyramid
 from pipeline.sampling import block_mean, every
-from pipeline.tiles import Box, Level, Tree, boxes, phases
+from pipeline.tiles import Box, Level, Tree, phases, slabs
 
 MOST_SHARDS_PER_TREE = 64
 """Two halvings in 3-D: few enough to redo after a crash, enough that a terabyte has no more
@@ -166,17 +166,15 @@ class Shards:
         return int(written["bytes"])
 
     def _coarsen(self, level: Level, box: Box) -> npt.NDArray[Any]:
-        """A shard from the level below it, about one of whose shards is held at a time."""
+        """A shard from the level below it, of which a slab is held at a time."""
         finer = self.levels[level.number - 1]
         ratio = tuple(a // b for a, b in zip(level.factors, finer.factors, strict=True))
-        below = box.refined(ratio).clipped(finer.shape)
         sample = block_mean if self.sampling == "mean" else every
-        side = tuple(s + s % r for s, r in zip(finer.shard, ratio, strict=True))
         result = np.empty(box.shape, volumes.open_level(self.store, level.number).dtype)
-        for piece in boxes(finer.shape, side, below):
-            part = piece.intersection(below)
-            values = sample(volumes.read_box(self.store, finer, part, self.units), ratio)
-            result[part.coarsened(ratio).within(box)] = values
+        for slab in slabs(level, box):
+            below = slab.refined(ratio).clipped(finer.shape)
+            values = volumes.read_box(self.store, finer, below, self.units)
+            result[slab.within(box)] = sample(values, ratio)
         return result
 
     def _fault(self, name: str) -> str:

@@ -84,7 +84,6 @@ class Sweep:
         self.shape = np.asarray(self.grid.shape)
         self.boxes = self._ordered(boxes)
         self.device = threading.Lock()
-        self.images: dict[Key, npt.NDArray[np.float32]] = {}
         self.labels: dict[Box, Labels] = {}
         self.owned: dict[Box, list[Ids]] = {}
         self.writing: list[Future[None]] = []
@@ -131,8 +130,7 @@ class Sweep:
         size = AT_ONCE if self.reader.on_gpu else 1
         seen: dict[Key, str] = {}
         for batch in (voting[i : i + size] for i in range(0, len(voting), size)):
-            read = [tasks.add(partial(self._read, key)) for key in batch]
-            seen |= dict.fromkeys(batch, tasks.add(partial(self._see, batch), read))
+            seen |= dict.fromkeys(batch, tasks.add(partial(self._see, batch)))
         centres = {
             key: tasks.add(
                 partial(self._find, key), [seen[k] for k in self._voting([key]) if k in seen]
@@ -215,23 +213,23 @@ class Sweep:
     def _tiles(self, frame: int, over: Box) -> list[Key]:
         return [(frame, tile) for tile in tiles.boxes(self.grid.shape, self.grid.tile, over)]
 
-    def _read(self, key: Key) -> None:
+    def _read(self, key: Key) -> npt.NDArray[np.float32]:
         frame, tile = key
         box = self.grid.reads(tile)
         value = self.view.nothing(box, frame)
-        if value is None:
-            image = self.view.read(box, frame, self.chunks.read)
-            self.reader.spent["read_bytes"] += image.size * self.view.volume.dtype.itemsize
-        else:
-            image = np.broadcast_to(np.float32(value), box.shape)
-        self.images[key] = image
+        if value is not None:
+            return np.broadcast_to(np.float32(value), box.shape)
+        image = self.view.read(box, frame, self.chunks.read)
+        self.reader.spent["read_bytes"] += image.size * self.view.volume.dtype.itemsize
+        return image
 
     def _see(self, batch: Sequence[Key]) -> None:
-        """Forward passes, but for tiles of which all that the network sees has one value.
+        """Read tiles, and pass them forward but for those that have one value all over.
 
-        What it says of such a tile is the same for each, so it is asked once.
+        What the network says of such a tile is the same for each, so it is asked once. Images go
+        no further: there are as many as threads, while the tasks that wait are many.
         """
-        images = {key: self.images.pop(key) for key in batch}
+        images = {key: self._read(key) for key in batch}
         flat = {key: _value(image) for key, image in images.items()}
         asked = [key for key, value in flat.items() if value is None or value not in self.flat]
         said = dict(zip(asked, self._ask([images[k] for k in asked]), strict=True))
