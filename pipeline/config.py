@@ -1,6 +1,7 @@
 """A campaign: config.yaml as one frozen value, and the parts of it that each task depends on."""
 
 import importlib.util
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -27,6 +28,8 @@ from pipeline.sections import (
     Shot,
 )
 
+PLACE = re.compile(r"\{([tczyx])(?::0?(\d*)d?)?\}")
+"""A number in a file's name, in the notation of Python's format strings."""
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """As safe as `safe_load`, and five times as fast where libyaml is there."""
 
@@ -199,9 +202,14 @@ def locate(path: str) -> Path:
     return found
 
 
+def is_pattern(path: Path) -> bool:
+    """Whether a path stands for many files."""
+    return bool(PLACE.search(path.name))
+
+
 def watched(path: Path) -> Path:
     """The file or folder whose changes count: of a pattern, its folder."""
-    return path.parent if "{" in path.name else path
+    return path.parent if is_pattern(path) else path
 
 
 def _merged(base: Any, over: Any) -> Any:

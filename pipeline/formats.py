@@ -1,11 +1,12 @@
 """Which formats can be read, and which of them a path has."""
 
-import contextlib
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pipeline import formats_arrays, formats_planes
+from pipeline import formats_arrays
+from pipeline.config import is_pattern
 from pipeline.formats_arrays import HDF5, MRC, ZARR
 from pipeline.formats_planes import PLANES
 from pipeline.formats_tiff import TIFF
@@ -24,7 +25,7 @@ def of(path: Path) -> Format:
 
     Raises ValueError where none can read it, or what reads it is not installed.
     """
-    if formats_planes.is_pattern(path):
+    if is_pattern(path):
         return PLANES
     if path.is_dir():
         return ZARR if formats_arrays.is_zarr(path) else PLANES
@@ -68,8 +69,6 @@ def header(path: Path, series: str) -> Header:
     return of(path).header(path, series)
 
 
-@contextlib.contextmanager
-def voxels(form: str, path: Path, series: str) -> Iterator[Voxels]:
+def voxels(form: str, path: Path, series: str) -> AbstractContextManager[Voxels]:
     """One image of a file in the format of this name."""
-    with ALL[form].voxels(path, series) as opened:
-        yield opened
+    return ALL[form].voxels(path, series)

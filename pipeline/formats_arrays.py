@@ -3,13 +3,14 @@
 import contextlib
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 
-from pipeline.headers import MICROMETRES, SECONDS, Format, Header, Voxels, unnamed
+from pipeline.headers import MICROMETRES, SECONDS, Format, Header, Voxels, readable, unnamed
 
 ANGSTROM_UM = 1e-4
 ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
@@ -109,14 +110,9 @@ def zarr_voxels(path: Path, name: str) -> Iterator[Voxels]:
     yield _zarr_image(path, name)[1]
 
 
-@contextlib.contextmanager
-def _hdf5(path: Path) -> Iterator[Any]:
+def _hdf5(path: Path) -> AbstractContextManager[Any]:
     h5py = importlib.import_module("h5py")
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except OSError as error:
-        raise ValueError(f"{path} is no readable HDF5 file: {error}.") from error
+    return readable(path, "HDF5 file", (OSError,), lambda: h5py.File(path, "r"))
 
 
 def hdf5_series(path: Path) -> list[str]:
@@ -153,15 +149,10 @@ def hdf5_voxels(path: Path, name: str) -> Iterator[Voxels]:
         yield file[name]
 
 
-@contextlib.contextmanager
-def _mrc(path: Path) -> Iterator[Any]:
+def _mrc(path: Path) -> AbstractContextManager[Any]:
     mrcfile = importlib.import_module("mrcfile")
     open_ = mrcfile.mmap if path.suffix.lower() not in (".gz", ".bz2") else mrcfile.open
-    try:
-        with open_(path, mode="r") as file:
-            yield file
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is no readable MRC file: {error}.") from error
+    return readable(path, "MRC file", (OSError, ValueError), lambda: open_(path, mode="r"))
 
 
 def mrc_series(_: Path) -> list[str]:

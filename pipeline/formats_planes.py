@@ -17,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from pipeline.config import PLACE, is_pattern
 from pipeline.headers import COLOURS, Format, Header, Voxels
 
 ENDINGS = (".tif", ".tiff", ".png")
-PLACE = re.compile(r"\{([tczyx])(?::0?(\d*)d?)?\}")
-"""A number in a file's name, in the notation of Python's format strings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +37,6 @@ class Files:
     axes: str
     shape: tuple[int, ...]
     paths: tuple[Path, ...]
-
-
-def is_pattern(path: Path) -> bool:
-    """Whether a path stands for many files."""
-    return bool(PLACE.search(path.name))
 
 
 def files(path: Path) -> Files:

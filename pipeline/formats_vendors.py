@@ -4,25 +4,22 @@ import contextlib
 import importlib
 import itertools
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.headers import COLOURS, Format, Header, Voxels
+from pipeline.headers import COLOURS, Format, Header, Voxels, readable
 
 METRE_UM = 1e6
 
 
-@contextlib.contextmanager
-def _nd2(path: Path) -> Iterator[Any]:
+def _nd2(path: Path) -> AbstractContextManager[Any]:
     nd2 = importlib.import_module("nd2")
-    try:
-        with nd2.ND2File(path) as file:
-            yield file
-    except (OSError, ValueError, LookupError, RuntimeError) as error:
-        raise ValueError(f"{path} is no readable ND2 file: {error}.") from error
+    damage = (OSError, ValueError, LookupError, RuntimeError)
+    return readable(path, "ND2 file", damage, lambda: nd2.ND2File(path))
 
 
 def nd2_series(path: Path) -> list[str]:
@@ -64,14 +61,10 @@ def nd2_voxels(path: Path, name: str) -> Iterator[Voxels]:
         yield array
 
 
-@contextlib.contextmanager
-def _lif(path: Path) -> Iterator[Any]:
+def _lif(path: Path) -> AbstractContextManager[Any]:
     liffile = importlib.import_module("liffile")
-    try:
-        with liffile.LifFile(path) as file:
-            yield file
-    except (OSError, ValueError, LookupError) as error:
-        raise ValueError(f"{path} is no readable LIF file: {error}.") from error
+    damage = (OSError, ValueError, LookupError)
+    return readable(path, "LIF file", damage, lambda: liffile.LifFile(path))
 
 
 def lif_series(path: Path) -> list[str]:
@@ -108,14 +101,9 @@ def lif_voxels(path: Path, name: str) -> Iterator[Voxels]:
         yield _lif_image(file, name).asarray()
 
 
-@contextlib.contextmanager
-def _czi(path: Path) -> Iterator[Any]:
+def _czi(path: Path) -> AbstractContextManager[Any]:
     czi = importlib.import_module("pylibCZIrw.czi")
-    try:
-        with czi.open_czi(str(path)) as file:
-            yield file
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{path} is no readable CZI file: {error}.") from error
+    return readable(path, "CZI file", (OSError, RuntimeError), lambda: czi.open_czi(str(path)))
 
 
 def czi_series(path: Path) -> list[str]:
@@ -189,8 +177,7 @@ class _Scene:
         self.area = _czi_area(file, name)
         self.scene = None if name == "image" else int(name.removeprefix("scene_"))
         self.starts = {axis: start for axis, (start, _) in file.total_bounding_box.items()}
-        self.coloured = header.channels == COLOURS[:3] and header.axes.count("c") == 1
-        self.coloured &= next(iter(file.pixel_types.values())).startswith("Bgr")
+        self.coloured = next(iter(file.pixel_types.values())).startswith("Bgr")
 
     def __getitem__(self, slices: tuple[slice, ...]) -> npt.NDArray[Any]:
         spans = {

@@ -1,6 +1,7 @@
 """What a file says about the image it holds, whatever its format."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,22 @@ class Format:
     series: Callable[[Path], Sequence[str]]
     header: Callable[[Path, str], Header]
     voxels: Callable[[Path, str], AbstractContextManager[Voxels]]
+
+
+@contextlib.contextmanager
+def readable(
+    path: Path, kind: str, damage: tuple[type[Exception], ...], opened: Callable[[], Any]
+) -> Iterator[Any]:
+    """What `opened` opens, until the caller is done with it.
+
+    Raises ValueError where the file is not of this kind or not whole, which its library says by an
+    exception among `damage`.
+    """
+    try:
+        with opened() as file:
+            yield file
+    except damage as error:
+        raise ValueError(f"{path} is no readable {kind}: {error}.") from error
 
 
 def unnamed(count: int) -> str:

@@ -128,7 +128,7 @@ def _header(where: str, setting: str) -> tuple[Path, Header]:
             )
     except ValueError as fault:
         raise ValueError(f"{where}.path: {fault}") from fault
-    path, _, said = readers.opened(where, setting, formats.ONLY)
+    path, _, _, said = readers.opened(where, setting, formats.ONLY)
     return path, said
 
 

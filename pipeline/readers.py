@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pipeline import formats
 from pipeline.config import locate
-from pipeline.headers import Header
+from pipeline.headers import Format, Header
 from pipeline.sections import FROM_FILE, Acquisition, VoxelSize
 from pipeline.tiles import Box
 
@@ -82,19 +82,20 @@ def _ordered(cut: npt.NDArray[Any], file_axes: str, axes: str) -> npt.NDArray[An
     return np.expand_dims(cut, [i for i, axis in enumerate(axes) if axis not in present])
 
 
-def opened(where: str, path: str, series: str) -> tuple[Path, str, Header]:
-    """Where the file of an entry of the settings is, which image of it, and what that says.
+def opened(where: str, path: str, series: str) -> tuple[Path, Format, str, Header]:
+    """Where the file of an entry of the settings is, its format, which image, what that says.
 
     Raises ValueError where it is missing, damaged or of an unknown format.
     """
     try:
         found = locate(path)
-        names = formats.of(found).series(found)
+        form = formats.of(found)
+        names = form.series(found)
     except ValueError as fault:
         raise ValueError(f"{where}.path: {fault}") from fault
     name = formats.chosen(where, found, names, series)
     try:
-        return found, name, formats.header(found, name)
+        return found, form, name, form.header(found, name)
     except ValueError as fault:
         raise ValueError(f"{where}.path: {fault}") from fault
 
@@ -106,7 +107,7 @@ def source(name: str, acquisition: Acquisition) -> Source:
     channels, or where they contradict each other.
     """
     where = f"acquisitions.{name}"
-    path, series, said = opened(where, acquisition.path, acquisition.series)
+    path, form, series, said = opened(where, acquisition.path, acquisition.series)
     file_axes = axes_of(where, acquisition.axes, said)
     sides = dict(zip(file_axes, said.shape, strict=True))
     axes = kept_axes(sides)
@@ -118,7 +119,7 @@ def source(name: str, acquisition: Acquisition) -> Source:
         raise ValueError(f"{where}.path: voxels of type {said.dtype} are no intensities.")
     return Source(
         path=path,
-        form=formats.of(path).name,
+        form=form.name,
         series=series,
         axes=axes,
         shape=tuple(sides[axis] for axis in axes),

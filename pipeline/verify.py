@@ -3,9 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from pipeline import receipts, shards, volumes
@@ -53,17 +51,9 @@ def _harmed(store: Path, levels: Sequence[Level]) -> Iterator[tuple[Path, str]]:
                 path = store / volumes.shard_file(level, box)
                 if not path.is_file():
                     yield path, "lost"
-                elif not _decodes(array, box.slices):
+                elif not volumes.decodes(array, box):
                     yield path, "damaged"
                 bar.update()
-
-
-def _decodes(array: Any, slices: tuple[slice, ...]) -> bool:
-    try:
-        np.asarray(array[slices])
-    except (ValueError, OSError):
-        return False
-    return True
 
 
 def _table_faults(store: Path, table: Path) -> Iterator[str]:

@@ -1,20 +1,17 @@
 """The image as a model sees it: one channel of a volume, at the model's voxel size."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline import fields, resample
 from pipeline.labelling import Lattice
-from pipeline.tiles import Box, Level, placed
-from pipeline.volumes import Volume, size_text
+from pipeline.tiles import Box, Level
+from pipeline.volumes import Read, Volume, size_text
 
-Read = Callable[[int, Box], npt.NDArray[Any]]
-"""Gives the voxels of a box at a level."""
 FINEST, COARSEST = 0.5, 3.0
 """How many voxels of a level one of the model's may be wide. Finer, an image holds less than the
 model learned to see; coarser, what lies between is lost."""
@@ -63,9 +60,7 @@ class View:
         """
         inner, mirror = fields.mirrored(box, self.shape)
         places, source = self._source(inner)
-        voxels = placed(self.volume.axes, source, frame, self.channel)
-        values = (read or self.volume.read)(self.level.number, voxels)
-        image = self.volume.scaled(values.reshape(source.shape), self.channel)
+        image = self.volume.normalised(self.level.number, source, frame, self.channel, read)
         if self.resampled:
             sides = self.volume.spatial(self.level.shape)
             image = resample.interpolated(image, source, places, sides)

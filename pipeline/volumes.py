@@ -3,7 +3,7 @@
 import os
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,8 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from pipeline import receipts
 from pipeline.tiles import Box, Level, boxes, placed, slabs
 
+Read = Callable[[int, Box], npt.NDArray[Any]]
+"""Gives the voxels of a box at a level."""
 TABLE = "table.parquet"
 """In the folder of a table: its rows, where ngio looks for them."""
 
@@ -102,11 +104,14 @@ class Volume:
         return read_box(self.store, self.levels[level], box, receipt)
 
     def normalised(
-        self, level: int, space: Box, frame: int, channel: int
+        self, level: int, space: Box, frame: int, channel: int, read: Read | None = None
     ) -> npt.NDArray[np.float32]:
-        """A spatial box of one channel, its window's ends become 0 and 1."""
-        values = self.read(level, placed(self.axes, space, frame, channel)).reshape(space.shape)
-        return self.scaled(values, channel)
+        """A spatial box of one channel, its window's ends become 0 and 1.
+
+        `read` reads as the volume does, which is asked where none is given.
+        """
+        box = placed(self.axes, space, frame, channel)
+        return self._scaled((read or self.read)(level, box).reshape(space.shape), channel)
 
     def nothing(self, level: int, space: Box, frame: int, channel: int) -> float | None:
         """What `normalised` gives everywhere, where all shards of the box hold zeros alone.
@@ -116,10 +121,9 @@ class Volume:
         box = placed(self.axes, space, frame, channel)
         if not _only_zeros(self.store, self.levels[level], box):
             return None
-        return float(self.scaled(np.zeros(1, self.dtype), channel)[0])
+        return float(self._scaled(np.zeros(1, self.dtype), channel)[0])
 
-    def scaled(self, values: npt.NDArray[Any], channel: int) -> npt.NDArray[np.float32]:
-        """Voxels of one channel, its window's ends become 0 and 1."""
+    def _scaled(self, values: npt.NDArray[Any], channel: int) -> npt.NDArray[np.float32]:
         low, high = self.windows[channel]
         # A float of 32 bits does not tell large whole numbers apart.
         exact = np.promote_types(values.dtype, np.float32)
@@ -194,7 +198,7 @@ def read_box(store: Path, level: Level, box: Box, receipt: Path) -> npt.NDArray[
         try:
             return np.asarray(array[box.slices])
         except ValueError:
-            harmed = [path for path, shard in shards.items() if not _decodes(array, shard)]
+            harmed = [path for path, shard in shards.items() if not decodes(array, shard)]
             if not harmed:
                 raise
     raise OSError(
@@ -241,10 +245,11 @@ def _open_to_write(store: Path, level: Level) -> zarr.Array[Any]:
     return open_level(store, level.number, "r+").with_config({"write_empty_chunks": True})
 
 
-def _decodes(array: zarr.Array[Any], shard: Box) -> bool:
+def decodes(array: zarr.Array[Any], shard: Box) -> bool:
+    """Whether a shard can be read, and its checksums hold."""
     try:
         array[shard.slices]
-    except ValueError:
+    except (ValueError, OSError):
         return False
     return True
 
