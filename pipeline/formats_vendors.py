@@ -14,6 +14,11 @@ import numpy.typing as npt
 from pipeline.headers import COLOURS, Format, Header, Voxels, readable
 
 METRE_UM = 1e6
+CZI_TYPES = {
+    "Gray8": np.uint8, "Gray16": np.uint16, "Gray32Float": np.float32,
+    "Bgr24": np.uint8, "Bgr48": np.uint16, "Bgr96Float": np.float32,
+}  # fmt: skip
+"""Zeiss' names of what a voxel is."""
 
 
 def _nd2(path: Path) -> AbstractContextManager[Any]:
@@ -131,10 +136,7 @@ def czi_header(path: Path, name: str) -> Header:
         if len(kinds) > 1:
             raise ValueError(f"{path} has channels of several types: {', '.join(sorted(kinds))}.")
         kind = kinds.pop()
-        types = {"8": np.uint8, "24": np.uint8, "16": np.uint16, "48": np.uint16, "32": np.float32}
-        dtype = next((t for digits, t in types.items() if kind.endswith(digits)), None)
-        if kind.endswith("Float"):
-            dtype = np.float32
+        dtype = CZI_TYPES.get(kind)
         if dtype is None:
             raise ValueError(f"{path} has voxels of type {kind}, which are no intensities.")
         sides = {axis: box[axis.upper()] for axis in "tcz" if axis.upper() in box}
