@@ -26,6 +26,7 @@ class Copy:
     """Reads level 0 from the raw file. A class, not a closure, so that it pickles to a job."""
 
     source: Source
+    by_families: bool = True
     counted: Counter[str] = field(default_factory=Counter, compare=False)
 
     def spent(self) -> Mapping[str, float]:

@@ -1,12 +1,91 @@
-"""In which order the shards of a pyramid can be made, each from those beneath it."""
+"""The shards of a pyramid, each made from those beneath it, and in which order they can be."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
-from pipeline import records
-from pipeline.tiles import Box, Level
+import numpy as np
+import numpy.typing as npt
+
+from pipeline import records, volumes
+from pipeline.sampling import block_mean, every
+from pipeline.tiles import Box, Index, Level, boxes, slabs
 
 Shard = tuple[Level, Box]
+Sampling = Literal["mean", "first"]
+SAMPLES: dict[Sampling, Callable[[npt.NDArray[Any], Index], npt.NDArray[Any]]] = {
+    "mean": block_mean,
+    "first": every,
+}
+
+
+def ratio(level: Level, finer: Level) -> Index:
+    """How many voxels of a finer level one of `level` is wide, along each axis."""
+    return tuple(a // b for a, b in zip(level.factors, finer.factors, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A shard of the second level and those of the first that it is made from."""
+
+    parent: Shard | None
+    children: tuple[Box, ...]
+
+
+def families(levels: Sequence[Level], finest: Sequence[Box]) -> list[Family]:
+    """Boxes of level 0, those beside each other that make one coarser shard.
+
+    A family has a parent where it is complete, so that the parent can grow as its children come.
+    """
+    if len(levels) == 1:
+        return [Family(None, (box,)) for box in finest]
+    fine, coarse = levels[:2]
+    step = ratio(coarse, fine)
+    found: dict[Box, list[Box]] = {}
+    for box in finest:
+        over = next(boxes(coarse.shape, coarse.shard, box.coarsened(step)))
+        found.setdefault(over, []).append(box)
+    result = []
+    for over, children in found.items():
+        beneath = list(boxes(fine.shape, fine.shard, over.refined(step).clipped(fine.shape)))
+        whole = beneath == children and all(
+            a % n == 0 and (b % n == 0 or b == side)
+            for box in children
+            for a, b, n, side in zip(box.start, box.stop, step, fine.shape, strict=True)
+        )
+        result.append(Family((coarse, over) if whole else None, tuple(children)))
+    return result
+
+
+class Growing:
+    """A shard of the second level that grows while those beneath it are still in memory."""
+
+    def __init__(self, levels: Sequence[Level], box: Box, dtype: Any, sampling: Sampling) -> None:
+        self.box, self.step = box, ratio(levels[1], levels[0])
+        self.sample, self.values = SAMPLES[sampling], np.empty(box.shape, dtype)
+
+    def take(self, box: Box, values: npt.NDArray[Any]) -> None:
+        """Take the voxels of a shard of level 0."""
+        self.values[box.coarsened(self.step).within(self.box)] = self.sample(values, self.step)
+
+
+def coarsened(
+    store: Path, finer: Level, shard: Shard, sampling: Sampling, receipt: Path
+) -> npt.NDArray[Any]:
+    """A shard from the level below it, of which a slab is read at a time.
+
+    Raises OSError, which names `receipt`, where a shard beneath it is lost or damaged.
+    """
+    level, box = shard
+    step, sample = ratio(level, finer), SAMPLES[sampling]
+    result = np.empty(box.shape, volumes.open_level(store, level.number).dtype)
+    for slab in slabs(level, box):
+        below = slab.refined(step).clipped(finer.shape)
+        values = volumes.read_box(store, finer, below, receipt)
+        result[slab.within(box)] = sample(values, step)
+    return result
 
 
 class Pyramid:

@@ -39,6 +39,7 @@ class Segment:
     parts: Path
     workers: int
     memory_mb: int
+    by_families: bool = False
 
     @cached_property
     def _reader(self) -> Reader:

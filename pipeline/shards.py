@@ -10,13 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from pipeline import progress, receipts, records, volumes
-from pipeline.pyramid import Pyramid
-from pipeline.sampling import block_mean, every
-from pipeline.tiles import Box, Level, Tree, phases, slabs
+from pipeline.pyramid import Family, Growing, Pyramid, Sampling, coarsened, families
+from pipeline.tiles import Box, Level, Tree, phases
 
 MOST_SHARDS_PER_TREE = 64
 """Two halvings in 3-D: few enough to redo after a crash, enough that a terabyte has no more
@@ -42,6 +40,13 @@ class Put(Protocol):
 class Fill(Protocol):
     """Makes level 0: hands each box's voxels, and facts about them, to `put`."""
 
+    @property
+    def by_families(self) -> bool:
+        """Whether it is called once for each family of shards that make one coarser shard.
+
+        That one then grows in memory. Else it is called once for all, and they are read back.
+        """
+
     def __call__(self, boxes: Sequence[Box], put: Put) -> None:
         """Make every box, in any order, from any thread."""
 
@@ -66,7 +71,7 @@ class Shards:
     recipe: str
     trees: tuple[Tree, ...]
     fill: Fill
-    sampling: Literal["mean", "first"]
+    sampling: Sampling
 
     @property
     def units(self) -> Path:
@@ -125,27 +130,17 @@ class Shards:
         first = min(tree.first for tree in share)
         spent = self.fill.spent if finest else _nothing
         meter = progress.Meter(self.units / progress.FOLDER, first, len(todo), spent)
-        pyramid = Pyramid(self.levels, todo)
-
-        def write(
-            level: Level,
-            box: Box,
-            values: npt.NDArray[Any],
-            facts: Mapping[str, Any],
-            beside: Sequence[Path] = (),
-        ) -> None:
-            written = self._write(level, box, values, facts, beside)
-            meter.add(values.size if level.number == first else 0, written)
-            for coarse in pyramid.ready_after(level, box):
-                write(*coarse, self._coarsen(*coarse), {})
-
+        making = _Making(self, meter, first, Pyramid(self.levels, todo))
         with meter.running():
-            for coarse in pyramid.ready():
-                write(*coarse, self._coarsen(*coarse), {})
-            if finest:
-                self.fill(finest, partial(write, self.levels[0]))
+            making.coarser(making.pyramid.ready())
+            if not self.fill.by_families:
+                together = [Family(None, tuple(finest))] if finest else []
+            else:
+                together = families(self.levels, finest)
+            for family in together:
+                making.family(family)
 
-    def _write(
+    def write(
         self,
         level: Level,
         box: Box,
@@ -165,20 +160,60 @@ class Shards:
         receipts.write(self.units / records.name(level, box), record)
         return int(written["bytes"])
 
-    def _coarsen(self, level: Level, box: Box) -> npt.NDArray[Any]:
-        """A shard from the level below it, of which a slab is held at a time."""
-        finer = self.levels[level.number - 1]
-        ratio = tuple(a // b for a, b in zip(level.factors, finer.factors, strict=True))
-        sample = block_mean if self.sampling == "mean" else every
-        result = np.empty(box.shape, volumes.open_level(self.store, level.number).dtype)
-        for slab in slabs(level, box):
-            below = slab.refined(ratio).clipped(finer.shape)
-            values = volumes.read_box(self.store, finer, below, self.units)
-            result[slab.within(box)] = sample(values, ratio)
-        return result
-
     def _fault(self, name: str) -> str:
         return records.fault(name, self.recipe, self.store, self.units)
+
+
+class _Making:
+    """One job's share in the making: each shard is written, then what is made from it."""
+
+    def __init__(self, work: Shards, meter: progress.Meter, first: int, pyramid: Pyramid) -> None:
+        self.work, self.meter, self.first, self.pyramid = work, meter, first, pyramid
+        self.growing: Growing | None = None
+        self.later: list[tuple[Level, Box]] = []
+
+    def family(self, family: Family) -> None:
+        """Make shards of level 0, and all coarser ones that can be made then."""
+        levels = self.work.levels
+        self.growing = None
+        if family.parent and records.name(*family.parent) in self.pyramid.shards:
+            dtype = volumes.open_level(self.work.store, 0).dtype
+            self.growing = Growing(levels, family.parent[1], dtype, self.work.sampling)
+        self.work.fill(family.children, partial(self.write, levels[0]))
+        self.coarser(self.later)
+
+    def write(
+        self,
+        level: Level,
+        box: Box,
+        values: npt.NDArray[Any],
+        facts: Mapping[str, Any],
+        beside: Sequence[Path] = (),
+    ) -> None:
+        """Write a shard; what waited for it follows now or, to free its memory first, later."""
+        written = self.work.write(level, box, values, facts, beside)
+        self.meter.add(values.size if level.number == self.first else 0, written)
+        ready = self.pyramid.ready_after(level, box)
+        if level.number or not self.work.fill.by_families:
+            return self.coarser(ready)
+        if self.growing:
+            self.growing.take(box, values)
+        self.later += ready
+        return None
+
+    def coarser(self, ready: list[tuple[Level, Box]]) -> None:
+        """Make and write shards from those beneath them."""
+        while ready:
+            level, box = ready.pop()
+            grown, self.growing = self.growing, None
+            if grown and (level.number, box) == (1, grown.box):
+                values = grown.values
+            else:
+                finer = self.work.levels[level.number - 1]
+                values = coarsened(
+                    self.work.store, finer, (level, box), self.work.sampling, self.work.units
+                )
+            self.write(level, box, values, {})
 
 
 def _nothing() -> Mapping[str, float]:

@@ -1,11 +1,8 @@
 """The only door to Zarr: OME-Zarr 0.5 images, labels and tables, written shard by shard."""
 
-import os
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +12,8 @@ import pandas as pd
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
-from pipeline import receipts
-from pipeline.tiles import Box, Level, boxes, placed, slabs
+from pipeline import receipts, sharding
+from pipeline.tiles import Box, Level, boxes, placed
 
 Read = Callable[[int, Box], npt.NDArray[Any]]
 """Gives the voxels of a box at a level."""
@@ -211,38 +208,14 @@ def _only_zeros(store: Path, level: Level, box: Box) -> bool:
     """Whether every shard that the box lies in has the very bytes of one of zeros."""
     for shard in boxes(level.shape, level.shard, box):
         file = store / shard_file(level, shard)
-        blank = _blank(store, level, shard)
+        blank = _codec(store, level).blank(shard.shape)
         if not file.is_file() or file.stat().st_size != len(blank) or file.read_bytes() != blank:
             return False
     return True
 
 
-def _blank(store: Path, level: Level, shard: Box) -> bytes:
-    """The bytes of a shard of zeros: all of one level and shape have the same."""
-    metadata = (store / str(level.number) / "zarr.json").read_bytes()
-    return _encoded_blank(metadata, level, shard.shape)
-
-
-@lru_cache(maxsize=64)
-def _encoded_blank(metadata: bytes, level: Level, shape: tuple[int, ...]) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="equiscope-blank-") as folder:
-        store = Path(folder)
-        (store / str(level.number)).mkdir()
-        (store / str(level.number) / "zarr.json").write_bytes(metadata)
-        # Where it lies makes no difference; that it is cut by the volume's end does.
-        start = tuple(
-            0 if side == shard else n // shard * shard
-            for side, shard, n in zip(shape, level.shard, level.shape, strict=True)
-        )
-        box = Box(start, tuple(a + side for a, side in zip(start, shape, strict=True)))
-        array = _open_to_write(store, level)
-        array[box.slices] = np.zeros(shape, array.dtype)
-        return (store / shard_file(level, box)).read_bytes()
-
-
-def _open_to_write(store: Path, level: Level) -> zarr.Array[Any]:
-    """A level whose shards of zeros get files, which is not said where an array is created."""
-    return open_level(store, level.number, "r+").with_config({"write_empty_chunks": True})
+def _codec(store: Path, level: Level) -> sharding.Codec:
+    return sharding.codec((store / str(level.number) / "zarr.json").read_bytes())
 
 
 def decodes(array: zarr.Array[Any], shard: Box) -> bool:
@@ -269,44 +242,17 @@ def write_shard(
     Raises OSError where the disk is full, or what is read back differs: it did not keep it.
     """
     file = shard_file(level, box)
-    path = store / file
-    if not values.any():
-        return _write_blank(path, file, _blank(store, level, box))
-    # zarr reads a shard before it overwrites it, and fails on a torn one.
-    path.unlink(missing_ok=True)
-    array = _open_to_write(store, level)
+    path, codec = store / file, _codec(store, level)
     try:
-        array[box.slices] = values
+        digest = codec.write(path, values)
     except OSError as error:
-        raise OSError(_not_written(path, error)) from error
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-    for slab in slabs(level, box):
-        if not np.array_equal(np.asarray(array[slab.slices]), values[slab.within(box)]):
-            raise OSError(f"{path} reads back other than written: check the disk it lies on.")
-    return {"file": file, "bytes": path.stat().st_size, "sha256": receipts.bytes_digest(path)}
-
-
-def _write_blank(path: Path, file: str, content: bytes) -> dict[str, str | int]:
-    """Write a shard of zeros, whose bytes are known."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with path.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        raise OSError(_not_written(path, error)) from error
-    if path.read_bytes() != content:
+        raise OSError(
+            f"{path} could not be written: {error.strerror or error}. Make room on that disk, or "
+            "mend it, and run again: what was written stays."
+        ) from error
+    if not codec.holds(path, values):
         raise OSError(f"{path} reads back other than written: check the disk it lies on.")
-    return {"file": file, "bytes": len(content), "sha256": receipts.bytes_digest(path)}
-
-
-def _not_written(path: Path, error: OSError) -> str:
-    return (
-        f"{path} could not be written: {error.strerror or error}. Make room on that disk, or "
-        "mend it, and run again: what was written stays."
-    )
+    return {"file": file, "bytes": path.stat().st_size, "sha256": digest}
 
 
 def annotate(store: Path, attributes: Mapping[str, Any]) -> None:

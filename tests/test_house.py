@@ -13,10 +13,10 @@ CORE = {
     "resample", "footprint", "planning", "algebra", "sampling", "kept",
 }  # fmt: skip
 EFFECTS = {
-    "volumes", "publication", "shards", "records", "pyramid", "progress", "view", "segment",
-    "sweep", "tasks", "chunks", "memory", "tables", "weights", "receipts", "bases", "checkpoints",
-    "readers", "headers", "formats", "formats_tiff", "formats_planes", "formats_arrays",
-    "formats_vendors", "annotations", "label_images", "drawings", "marks", "lessons", "members",
+    "volumes", "publication", "sharding", "shards", "records", "pyramid", "progress", "view",
+    "segment", "sweep", "tasks", "chunks", "memory", "tables", "weights", "receipts", "bases",
+    "checkpoints", "readers", "headers", "formats", "formats_tiff", "formats_planes", "formats_arrays", "formats_vendors",
+    "annotations", "label_images", "drawings", "marks", "lessons", "members",
 }  # fmt: skip
 CLUSTER = {"cluster", "dealing", "arrays", "submission", "slurm", "processes"}
 STAGES = {

@@ -25,6 +25,7 @@ class Ramp:
     """Fills every box with addresses of its voxels, and leaves a file beside it."""
 
     parts: Path
+    by_families: bool = False
     made: Counter[Box] = dataclasses.field(default_factory=Counter)
 
     def spent(self):
