@@ -125,14 +125,21 @@ def header(path: Path, _: str) -> Header:
 def voxels(path: Path, _: str) -> Iterator[Voxels]:
     """The planes as one image; of each file that is asked, as little is read as its kind allows."""
     held = files(path)
-    yield _Stack(held, (*held.shape, *_plane(held.paths[0]).shape))
+    yield _Stack(held, _plane(held.paths[0]))
 
 
 class _Stack:
-    """Planes, of which each stands at its numbers."""
+    """Planes, of which each stands at its numbers.
 
-    def __init__(self, held: Files, shape: tuple[int, ...]) -> None:
-        self.held, self.shape = held, shape
+    Attributes
+    ----------
+    chunks: what is decoded at once: a plane, where it cannot be mapped to memory.
+    """
+
+    def __init__(self, held: Files, first: npt.NDArray[Any]) -> None:
+        self.held, self.shape = held, (*held.shape, *first.shape)
+        mapped = isinstance(first, np.memmap)
+        self.chunks = None if mapped else (*(1 for _ in held.shape), *first.shape)
 
     def __getitem__(self, slices: tuple[slice, ...]) -> npt.NDArray[Any]:
         outer = [range(n)[s] for n, s in zip(self.held.shape, slices, strict=False)]

@@ -10,13 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from pipeline import ngff, publication, readers, receipts, shards, volumes
+from pipeline import (
+    checksums,
+    intensities,
+    ngff,
+    publication,
+    readers,
+    receipts,
+    shards,
+    survey,
+    volumes,
+)
 from pipeline.config import IngestTask, watched
 from pipeline.readers import Source
 from pipeline.tiles import Box, Level, pyramid
 
 log = logging.getLogger("equiscope.ingest")
+MOST_READ_BYTES = 2**30
+"""What is read of a file at once, where its strips, tiles or planes reach over several shards."""
 SAMPLED_VOXELS = 2**22
 """Quantiles are taken at the finest level with at most so many voxels per channel."""
 
@@ -38,15 +51,49 @@ class Copy:
 
         Raises ValueError where a voxel is no number.
         """
+        with self.source.reading() as opened:
+            for group in together(boxes, self.source, opened.decoded_at_once):
+                around = Box(group[0].start, group[-1].stop)
+                values = opened.read(around)
+                self.counted["read_bytes"] += values.nbytes
+                for box in group:
+                    self._put(box, values[box.within(around)], put)
+
+    def _put(self, box: Box, values: npt.NDArray[Any], put: shards.Put) -> None:
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ValueError(
+                f"{self.source.path} holds voxels that are no numbers (NaN or infinite), the "
+                f"first ones between {box.start} and {box.stop} ({self.source.axes})."
+            )
+        put(box, values, intensities.measure(values))
+
+
+def together(
+    boxes: Sequence[Box], source: Source, decoded_at_once: Mapping[str, int]
+) -> list[list[Box]]:
+    """Boxes to read in one go, so that what the file gives at once is decoded once.
+
+    That is, boxes beside each other in a plane, where a strip, tile or plane of the file reaches
+    over several of them; never more than `MOST_READ_BYTES`.
+    """
+    largest = max(math.prod(box.shape) for box in boxes) * source.dtype.itemsize
+    side = dict(zip(source.axes, boxes[0].shape, strict=True))
+    spans = {axis: decoded_at_once.get(axis, 1) > side[axis] for axis in "yx"}
+    free = 2 if spans["y"] else 1 if spans["x"] else 0
+    for axes in range(free, 0, -1):
+        rows: dict[tuple[int, ...], list[Box]] = {}
         for box in boxes:
-            values = self.source.read(box)
-            self.counted["read_bytes"] += values.nbytes
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
-                raise ValueError(
-                    f"{self.source.path} holds voxels that are no numbers (NaN or infinite), the "
-                    f"first ones between {box.start} and {box.stop} ({self.source.axes})."
-                )
-            put(box, values, {})
+            rows.setdefault(box.start[:-axes], []).append(box)
+        groups = list(rows.values())
+        if all(map(_is_box, groups)) and max(map(len, groups)) * largest <= MOST_READ_BYTES:
+            return groups
+    return [[box] for box in boxes]
+
+
+def _is_box(group: Sequence[Box]) -> bool:
+    """Whether boxes, in order, fill the one from the first's start to the last's stop."""
+    around = Box(group[0].start, group[-1].stop)
+    return sum(math.prod(box.shape) for box in group) == math.prod(around.shape)
 
 
 def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]) -> None:
@@ -73,17 +120,20 @@ def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]
     target = receipt.with_suffix(".ome.zarr")
     own = volumes.attributes(target).get("equiscope", {})
     building = target.with_name(f"{target.name}.building")
-    if own.get("recipe") == recipe and shards.is_whole(target, levels, own["facts"]["digest"]):
-        log.info("%s is there and whole, made from the same recipe", target)
-        receipts.write(receipt, {"recipe": recipe, "facts": own["facts"]})
-        shutil.rmtree(shards.units_folder(building), ignore_errors=True)
-        return
+    if own.get("recipe") == recipe:
+        harmed = checksums.harmed(target, levels, own["facts"]["digest"])
+        if not harmed:
+            log.info("%s is there and whole, made from the same recipe", target)
+            receipts.write(receipt, {"recipe": recipe, "facts": own["facts"]})
+            shutil.rmtree(shards.units_folder(building), ignore_errors=True)
+            return
+        log.warning("%s has %d harmed shards, which are made again", target, len(harmed))
+        checksums.reopen(target, building, shards.units_folder(building), harmed)
     log.info("%s %s %s from %s", source.axes, source.shape, source.dtype, source.path)
 
     # act
     shards.begin(building, recipe, levels, source.axes, source.dtype, "image")
     work = shards.Shards(building, levels, recipe["hash"], (), Copy(source), "mean")
-    records = shards.complete(work, run)
     facts = {
         "volume": target.name,
         "axes": source.axes,
@@ -91,18 +141,30 @@ def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]
         "dtype": source.dtype.name,
         "channels": list(source.channels),
         "voxel_size_um": source.voxel_size_um,
-        "digest": shards.digest(records),
+        "digest": checksums.keep(building, shards.complete(work, run)),
     }
+    if own.get("recipe") == recipe and own["facts"]["digest"] != facts["digest"]:
+        log.warning("%s is no longer what it was: labels and tables in it are dropped", target)
+        for group in ("labels", "tables"):
+            shutil.rmtree(building / group, ignore_errors=True)
+    _describe_intensities(receipt.with_suffix(".statistics.json"), work, source)
     volumes.annotate(building, _attributes(source, task, building, levels, recipe, facts))
-    if own.get("recipe") == recipe and own["facts"]["digest"] == facts["digest"]:
-        # A harmed volume comes back as it was: what was found in it stays true.
-        publication.hand_over(target, building)
     publication.publish(building, target)
 
     # receipt
     receipts.write(receipt.with_suffix(".cost.json"), shards.cost(work.units))
     receipts.write(receipt, {"recipe": recipe, "facts": facts})
     shutil.rmtree(work.units)
+
+
+def _describe_intensities(path: Path, work: shards.Shards, source: Source) -> None:
+    """Write down what the intensities are like.
+
+    Shards of a volume that was reopened tell nothing: what was written when it was made stays.
+    """
+    if not receipts.is_of(path, work.recipe):
+        found = survey.survey(work, source.axes, source.channels)
+        receipts.write(path, {"recipe": work.recipe, "channels": found})
 
 
 def _attributes(

@@ -36,6 +36,7 @@ from pipeline import (
 from pipeline.lessons import Pair, Plan, examples
 from pipeline.losses import Emphasis
 from pipeline.network import GROUPS, Architecture, UNet
+from pipeline.noise import estimate_noise
 from pipeline.optics import Optics
 from pipeline.sections import Finetune, Starts
 from pipeline.shots import Example, Floats, Shot
@@ -272,7 +273,7 @@ def explaining(
     None, and a warning, where the examples do not tell how strong their noise is.
     """
     try:
-        noise = physics.estimate_noise(learns[0].image)
+        noise = estimate_noise(learns[0].image)
     except ValueError as fault:
         log.warning("no physics in the loss: %s", fault)
         return None

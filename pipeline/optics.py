@@ -6,7 +6,7 @@ voxels, not sampled at their centres, and sums to 1.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -109,58 +109,6 @@ class Optics:
         if self.modality == "lightsheet" and self.sheet_um is not None and axis == "z":
             widths.append(self.sheet_um / FWHM)
         return 1 / math.sqrt(sum(width**-2 for width in widths))
-
-
-@dataclass(frozen=True, slots=True)
-class Noise:
-    """The line on which the noise variance of a camera lies, in the image's own units.
-
-    Attributes
-    ----------
-    slope: variance per expected brightness; of raw counts, the gain in counts per electron.
-    intercept: variance where the brightness is 0; negative where the camera has an offset.
-    floor: least variance anywhere, positive.
-    slope_error: standard error of the slope; 0 where the camera is known.
-    """
-
-    slope: float
-    intercept: float
-    floor: float
-    slope_error: float = 0.0
-
-    def variance(self, expected: Tensor) -> Tensor:
-        """Variance at this expected brightness."""
-        return (self.slope * expected + self.intercept).clamp(min=self.floor)
-
-    def normalised(self, low: float, high: float) -> Self:
-        """The same noise in an image of which `low` has become 0 and `high` 1."""
-        span = high - low
-        intercept = (self.slope * low + self.intercept) / span**2
-        return type(self)(
-            self.slope / span, intercept, self.floor / span**2, self.slope_error / span
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Camera:
-    """A linear camera.
-
-    Attributes
-    ----------
-    gain: counts per electron.
-    offset: counts without light.
-    read_noise: standard deviation in electrons.
-    """
-
-    gain: float
-    offset: float
-    read_noise: float
-
-    @property
-    def noise(self) -> Noise:
-        """Noise in counts: shot noise and read noise, never less than that of rounding."""
-        read = (self.gain * self.read_noise) ** 2
-        return Noise(self.gain, read - self.gain * self.offset, max(read, 1 / 12))
 
 
 def psf(optics: Optics, voxel_size_um: tuple[float, ...], model: Model = "gaussian") -> Tensor:

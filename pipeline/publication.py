@@ -30,13 +30,6 @@ def check_place(building: Path, target: Path) -> None:
         ) from error
 
 
-def hand_over(target: Path, building: Path) -> None:
-    """Move the labels and tables of a volume to its successor, made anew with the same bytes."""
-    for group in ("labels", "tables"):
-        if (target / group).exists() and not (building / group).exists():
-            (target / group).rename(building / group)
-
-
 def publish(building: Path, target: Path) -> None:
     """Put a finished store in its place by rename; what stood there goes only then."""
     # What a writer that was killed left half-written beside its file.

@@ -1,5 +1,7 @@
 """What a microscope wrote: what its file says, and what settings say where it is silent."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,27 +51,69 @@ class Source:
 
         Raises OSError where the file no longer holds them.
         """
+        with self.reading() as opened:
+            return opened.read(box)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator["Opened"]:
+        """The file, open for several boxes. Raises OSError where it cannot be opened."""
+        stack = contextlib.ExitStack()
+        try:
+            array = stack.enter_context(formats.voxels(self.form, self.path, self.series))
+        except DAMAGE as error:
+            raise self._unreadable("", error) from error
+        # What goes wrong while it is open, such as a full disk, is not this file's fault: so it is
+        # closed without being told.
+        try:
+            yield Opened(self, array)
+        finally:
+            stack.close()
+
+    def _unreadable(self, where: str, error: Exception) -> OSError:
+        return OSError(
+            f"{self.path} cannot be read{where}: {error}. It is damaged, or was changed or moved "
+            "while it was read: put it back whole and run again."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A raw image whose file is open."""
+
+    source: Source
+    array: Any
+
+    def read(self, box: Box) -> npt.NDArray[Any]:
+        """The voxels of `box`, in native byte order.
+
+        Raises OSError where the file no longer holds them.
+        """
         try:
             whole = self._cut(box)
         except DAMAGE as error:
-            raise OSError(
-                f"{self.path} cannot be read between {box.start} and {box.stop} ({self.axes}): "
-                f"{error}. It is damaged, or was changed or moved while it was read: put it back "
-                "whole and run again."
-            ) from error
-        return whole.astype(self.dtype, copy=False)
+            between = f" between {box.start} and {box.stop} ({self.source.axes})"
+            raise self.source._unreadable(between, error) from error
+        return whole.astype(self.source.dtype, copy=False)
+
+    @property
+    def decoded_at_once(self) -> dict[str, int]:
+        """Voxels along each axis that the file gives at the cost of one; empty where it is one."""
+        chunks = getattr(self.array, "chunks", None) or ()
+        sides = (side[0] if isinstance(side, tuple) else side for side in chunks)
+        return dict(zip(self.source.file_axes, sides, strict=False))
 
     def _cut(self, box: Box) -> npt.NDArray[Any]:
-        wanted = dict(zip(self.axes, box.slices, strict=True))
-        with formats.voxels(self.form, self.path, self.series) as array:
-            pieces = []
-            for channel in self.takes[wanted["c"]]:
-                here = wanted | {"c": slice(channel, channel + 1)}
-                cut = np.asarray(array[tuple(here.get(a, slice(0, 1)) for a in self.file_axes)])
-                pieces.append(_ordered(cut, self.file_axes, self.axes))
-        whole = np.concatenate(pieces, axis=self.axes.index("c"))
+        source = self.source
+        wanted = dict(zip(source.axes, box.slices, strict=True))
+        pieces = []
+        for channel in source.takes[wanted["c"]]:
+            here = wanted | {"c": slice(channel, channel + 1)}
+            cut = np.asarray(self.array[tuple(here.get(a, slice(0, 1)) for a in source.file_axes)])
+            pieces.append(_ordered(cut, source.file_axes, source.axes))
+        at = source.axes.index("c")
+        whole = np.concatenate(pieces, axis=at) if len(pieces) > 1 else pieces[0]
         if whole.shape != box.shape:
-            raise ValueError(f"it holds no more than {array.shape} voxels now")
+            raise ValueError(f"it holds no more than {self.array.shape} voxels now")
         return whole
 
 

@@ -18,11 +18,10 @@ NAMED = 8
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A shard as it was written. Slim, since a volume may have millions; no facts are None."""
+    """A shard as it was written. Slim, since a volume may have millions."""
 
     file: str
     sha256: str
-    facts: Mapping[str, Any] | None
 
 
 def name(level: Level, box: Box) -> str:

@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -273,7 +273,7 @@ def _checked(work: Shards) -> tuple[list[records.Written], dict[str, str]]:
             harm = "other bytes"
         if harm:
             damaged[name] = harm
-        written.append(records.Written(said["file"], said["sha256"], said["facts"] or None))
+        written.append(records.Written(said["file"], said["sha256"]))
     return written, damaged
 
 
@@ -292,19 +292,9 @@ def cost(units: Path) -> dict[str, float]:
     return progress.cost(units / progress.FOLDER, len(records.names(units)))
 
 
-def digest(written: Iterable[records.Written]) -> str:
-    """One hash over the bytes of every shard."""
-    return receipts.fingerprint(sorted([said.file, said.sha256] for said in written))
-
-
-def is_whole(store: Path, levels: Sequence[Level], expected: str) -> bool:
-    """Whether a published store's shards are, byte for byte, those of `expected`."""
-    found = []
-    for level in levels:
-        whole = Tree(level.number, level.number, Box((0,) * len(level.shape), level.shape))
-        for _, box in whole.shards(tuple(levels)):
-            file = volumes.shard_file(level, box)
-            if not (store / file).is_file():
-                return False
-            found.append(records.Written(file, receipts.bytes_digest(store / file), None))
-    return digest(found) == expected
+def facts(work: Shards) -> Iterator[tuple[Box, Mapping[str, Any]]]:
+    """What was found out about each shard of level 0, in the order of names."""
+    for name in sorted(records.names(work.units)):
+        level, box = records.shard(work.levels, name)
+        if level.number == 0:
+            yield box, receipts.read(work.units / name)["facts"]

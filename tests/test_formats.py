@@ -11,7 +11,7 @@ import scenes
 import tifffile
 import zarr
 
-from pipeline import formats, formats_planes, ingest, inspect, readers, volumes
+from pipeline import formats, formats_planes, ingest, inspect, readers, tiles, volumes
 
 STACK = np.random.default_rng(0).integers(0, 4000, (5, 23, 31), np.uint16)
 VOXEL = {"z": 1.0, "y": 0.5, "x": 0.5}
@@ -125,6 +125,25 @@ def test_planes_are_found_by_all_their_numbers(tmp_path):
     assert (source.axes, source.shape) == ("tczyx", (2, 2, 3, 8, 9))
     read = source.read(formats_box((1, 0, 1, 2, 0), (2, 2, 3, 5, 9)))
     assert read[0, :, :, 0, 0].tolist() == [[104, 107], [114, 117]]
+
+
+def test_a_compressed_plane_is_decoded_once_for_all_shards_it_reaches_over(tmp_path, monkeypatch):
+    stack = np.random.default_rng(0).integers(0, 4000, (5, 70, 75), np.uint16)
+    for z, plane in enumerate(stack):
+        (tmp_path / f"{z}.png").write_bytes(imagecodecs.png_encode(plane))
+    task = scenes.ingest_task(scenes.acquisition(tmp_path, axes="zyx", voxel_size_um=VOXEL))
+    decoded, plane_of = [], formats_planes._plane
+
+    def counted(path):
+        decoded.append(path)
+        return plane_of(path)
+
+    monkeypatch.setattr(formats_planes, "_plane", counted)
+    source = readers.source("a", task.acquisition)
+    decoded.clear()
+    ingest.Copy(source)(list(tiles.boxes(source.shape, (1, 8, 32, 32))), lambda *_: None)
+    # the first is looked at once more, to learn what can be had of a file
+    assert len(decoded) == len(stack) + 1
 
 
 def formats_box(start, stop):

@@ -11,12 +11,14 @@ CORE = {
     "steerable", "certificate", "ngff", "objects", "metrics", "figures", "simulate",
     "outlines", "gate", "compose", "grounds", "phantoms", "imaging", "trials", "optics", "physics",
     "resample", "footprint", "planning", "algebra", "sampling", "kept",
+    "noise", "intensities",
 }  # fmt: skip
 EFFECTS = {
     "volumes", "publication", "sharding", "shards", "records", "pyramid", "progress", "view",
     "segment", "sweep", "tasks", "chunks", "memory", "tables", "weights", "receipts", "bases",
-    "checkpoints", "readers", "headers", "formats", "formats_tiff", "formats_planes", "formats_arrays", "formats_vendors",
-    "annotations", "label_images", "drawings", "marks", "lessons", "members",
+    "checkpoints", "readers", "headers", "formats", "formats_tiff", "formats_planes",
+    "formats_arrays", "formats_vendors", "annotations", "label_images", "drawings",
+    "marks", "lessons", "members", "survey", "checksums",
 }  # fmt: skip
 CLUSTER = {"cluster", "dealing", "arrays", "submission", "slurm", "processes"}
 STAGES = {

@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy import ndimage, optimize, special
 
-from pipeline.optics import Camera, Optics, blur, psf
+from pipeline.noise import Camera
+from pipeline.optics import Optics, blur, psf
 
 WIDEFIELD = Optics("widefield", 0.8, 0.52, 1.0)
 EVERY = [

@@ -5,12 +5,11 @@ import pytest
 import torch
 from scipy import ndimage
 
-from pipeline.optics import Camera, Optics, blur, psf
+from pipeline.noise import Camera, estimate_camera, estimate_noise
+from pipeline.optics import Optics, blur, psf
 from pipeline.physics import (
     Formation,
     deviance,
-    estimate_camera,
-    estimate_noise,
     explain,
     reduced_chi_square,
     residuals,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import cluster, progress, receipts, records, shards, tiles, volumes
+from pipeline import checksums, cluster, progress, receipts, records, shards, tiles, volumes
 from pipeline.tiles import Box, pyramid
 
 SHAPE = (60, 40)
@@ -140,15 +140,12 @@ def test_forget_forgets_the_shard_and_all_above_it_and_no_other(work):
 def test_complete_returns_what_lies_on_disk(work):
     written = shards.complete(work, here)
     assert len(written) == sum(COUNTS.values())
-    assert shards.is_whole(work.store, LEVELS, shards.digest(written))
-    assert all(
-        receipts.bytes_digest(work.store / said.file) == said.sha256 and said.facts is None
-        for said in written
-    )
+    assert checksums.harmed(work.store, LEVELS, checksums.keep(work.store, written)) == {}
+    assert all(receipts.bytes_digest(work.store / said.file) == said.sha256 for said in written)
 
 
 def test_what_was_made_from_damaged_bytes_is_made_again(work, caplog):
-    digest = shards.digest(shards.complete(work, here))
+    digest = checksums.keep(work.store, shards.complete(work, here))
     path, calls = record(work, 1, (16, 0)), []
     path.unlink()
     record(work, 2, (0, 0)).unlink()
@@ -164,7 +161,7 @@ def test_what_was_made_from_damaged_bytes_is_made_again(work, caplog):
     written = shards.complete(work, harming)
     assert "1-16-0 (other bytes)" in caplog.text
     assert len(calls) == 4
-    assert shards.digest(written) == digest
+    assert checksums.keep(work.store, written) == digest
 
 
 def test_bytes_that_change_twice_are_an_error(work):

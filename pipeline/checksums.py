@@ -1,0 +1,69 @@
+"""Checksums of a finished store's shards, which lie in it and tell which of them are harmed."""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pipeline import receipts, records, volumes
+from pipeline.tiles import Level, boxes
+
+FILE = "0/checksums.json"
+"""In the folder of the finest level, where no reader of Zarr looks for arrays."""
+QUIET_S = 2.0
+"""A check that takes no longer shows no progress."""
+
+
+def keep(store: Path, written: Iterable[records.Written]) -> str:
+    """Write down the SHA-256 of every shard. Returns one hash over them all."""
+    sums = {said.file: said.sha256 for said in written}
+    receipts.write(store / FILE, sums)
+    return receipts.fingerprint(sums)
+
+
+def kept(store: Path, expected: str) -> dict[str, str]:
+    """The SHA-256 of every shard by its file; empty where they are not those of `expected`."""
+    try:
+        sums = receipts.read(store / FILE)
+    except ValueError:
+        return {}
+    return sums if receipts.fingerprint(sums) == expected else {}
+
+
+def harmed(store: Path, levels: Sequence[Level], expected: str) -> dict[str, str]:
+    """Shards, by file, that are not what was written, and what they are: lost or damaged.
+
+    Reads every byte. Where the checksums themselves are not those of `expected`, all are.
+    """
+    sums, found = kept(store, expected), {}
+    files = [
+        volumes.shard_file(level, box)
+        for level in levels
+        for box in boxes(level.shape, level.shard)
+    ]
+    for file in tqdm(files, desc=f"checking {store.name}", unit="shard", delay=QUIET_S):
+        if not (store / file).is_file():
+            found[file] = "lost"
+        elif receipts.bytes_digest(store / file) != sums.get(file):
+            found[file] = "damaged"
+    return found
+
+
+def reopen(store: Path, building: Path, units: Path, harmed: Mapping[str, str]) -> None:
+    """Take a published store apart, so that its harmed shards, by file, are made again alone.
+
+    It becomes `building`, with labels and tables in it, and gets records of what is whole.
+    """
+    for folder in (building, units):
+        shutil.rmtree(folder, ignore_errors=True)
+    own = volumes.attributes(store)["equiscope"]
+    sums = kept(store, own["facts"]["digest"])
+    for level in volumes.levels_of(own):
+        for box in boxes(level.shape, level.shard):
+            file = volumes.shard_file(level, box)
+            if file in sums and file not in harmed:
+                said = {"file": file, "bytes": (store / file).stat().st_size, "sha256": sums[file]}
+                said |= {"recipe": own["recipe"]["hash"], "facts": {}, "beside": {}}
+                receipts.write(units / records.name(level, box), said, durable=False)
+    store.rename(building)
