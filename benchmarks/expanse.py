@@ -34,6 +34,7 @@ def levels_of(sides: tuple[int, ...]) -> tuple[Level, ...]:
         settings.chunk_voxels.of(AXES),
         settings.shard_voxels.of(AXES),
         settings.smallest_level_voxels,
+        settings.shard_frames.of(AXES),
     )
 
 

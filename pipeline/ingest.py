@@ -30,6 +30,8 @@ from pipeline.tiles import Box, Level, pyramid
 log = logging.getLogger("equiscope.ingest")
 MOST_READ_BYTES = 2**30
 """What is read of a file at once, where its strips, tiles or planes reach over several shards."""
+FEWEST_SHARDS, UNITS = 8, 32
+"""Shards that a unit may have at least, one halving in 3-D; units that a volume shall have."""
 SAMPLED_VOXELS = 2**22
 """Quantiles are taken at the finest level with at most so many voxels per channel."""
 
@@ -116,6 +118,7 @@ def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]
         task.ingest.chunk_voxels.of(source.axes),
         task.ingest.shard_voxels.of(source.axes),
         task.ingest.smallest_level_voxels,
+        task.ingest.shard_frames.of(source.axes),
     )
     target = receipt.with_suffix(".ome.zarr")
     own = volumes.attributes(target).get("equiscope", {})
@@ -141,7 +144,7 @@ def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]
         "dtype": source.dtype.name,
         "channels": list(source.channels),
         "voxel_size_um": source.voxel_size_um,
-        "digest": checksums.keep(building, shards.complete(work, run)),
+        "digest": checksums.keep(building, shards.complete(work, run, _most_per_unit(levels))),
     }
     if own.get("recipe") == recipe and own["facts"]["digest"] != facts["digest"]:
         log.warning("%s is no longer what it was: labels and tables in it are dropped", target)
@@ -155,6 +158,11 @@ def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]
     receipts.write(receipt.with_suffix(".cost.json"), shards.cost(work.units))
     receipts.write(receipt, {"recipe": recipe, "facts": facts})
     shutil.rmtree(work.units)
+
+
+def _most_per_unit(levels: Sequence[Level]) -> int:
+    """How many shards a unit may have: fewer in a small volume, so that several jobs share it."""
+    return max(FEWEST_SHARDS, min(shards.MOST_SHARDS_PER_TREE, levels[0].shards // UNITS))
 
 
 def _describe_intensities(path: Path, work: shards.Shards, source: Source) -> None:

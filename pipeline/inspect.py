@@ -53,6 +53,7 @@ def _image(path: str, found: Path, name: str, settings: Ingest, named: bool) -> 
         settings.chunk_voxels.of(source.axes),
         settings.shard_voxels.of(source.axes),
         settings.smallest_level_voxels,
+        settings.shard_frames.of(source.axes),
     )
     voxels = sum(math.prod(level.shape) for level in levels)
     files = sum(level.shards for level in levels)

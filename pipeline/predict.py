@@ -125,16 +125,16 @@ def predict(
         )
     publication.check_place(receipt.parent, volume.store)
     parts = _parts(building)
-    sides = volume.spatial(volume.levels[0].shard)
+    axes = volume.axes.replace("c", "")
+    sides = tuple(side for side, axis in zip(levels[0].shard, axes, strict=True) if axis in "zyx")
     labels = Segment(view, bundle, task.predict, sides, parts, means.workers, means.memory_mb)
     work = shards.Shards(building, levels, recipe["hash"], (), labels, "first")
     log.info("%s", plan(work, card, means))
 
     # act
-    axes = volume.axes.replace("c", "")
     shards.begin(building, recipe, levels, axes, np.uint64, "labels")
     parts.mkdir(parents=True, exist_ok=True)
-    records = shards.complete(work, run)
+    records = shards.complete(work, run, shards.MOST_SHARDS_PER_TREE)
     rows = building.with_name(f"{building.name}.table")
     shutil.rmtree(rows, ignore_errors=True)
     rows.mkdir(parents=True)
@@ -146,7 +146,9 @@ def predict(
         repaired |= set(finished.orphans)
         log.info("%d objects without their centre: their shards again", len(finished.orphans))
         shards.forget(work, _holders(work, finished.orphans))
-        records = shards.complete(work, lambda phase: run(Together(phase)))
+        records = shards.complete(
+            work, lambda phase: run(Together(phase)), shards.MOST_SHARDS_PER_TREE
+        )
         finished = _table(work, rows)
     facts = {
         "objects": finished.objects,

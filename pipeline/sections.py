@@ -39,6 +39,13 @@ class Sides(Planar[tuple[int, ...]]):
     zyx: tuple[Count, Count, Count]
 
 
+class Steps(Planar[int]):
+    """Counts for planar volumes and for volumes with depth."""
+
+    yx: Count
+    zyx: Count
+
+
 class VoxelSize(Section):
     """Distance between neighbouring voxels, in um. `z` may be left out in planar images."""
 
@@ -115,6 +122,7 @@ class Ingest(Section):
 
     chunk_voxels: Sides
     shard_voxels: Sides
+    shard_frames: Steps
     smallest_level_voxels: Count
     quantiles: tuple[Fraction, Fraction]
 
@@ -126,13 +134,6 @@ class Guise(Section):
     contrast: Amount
     background: Amount
     noise: Amount
-
-
-class Steps(Planar[int]):
-    """Counts for planar volumes and for volumes with depth."""
-
-    yx: Count
-    zyx: Count
 
 
 class Network(Section):

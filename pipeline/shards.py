@@ -245,15 +245,16 @@ def begin(
     volumes.annotate(store, {"equiscope": {"recipe": dict(recipe)}})
 
 
-def complete(work: Shards, run: Callable[[Shards], None]) -> list[records.Written]:
+def complete(work: Shards, run: Callable[[Shards], None], most: int) -> list[records.Written]:
     """Write a whole store, phase by phase, and check every byte. Returns what was written.
 
-    `run` completes one phase. Shards whose bytes are not those recorded are made again, once, and
-    so are the coarser ones above them, which may have been made from such bytes.
+    `run` completes one phase, in which a unit has at most `most` shards of the finest level.
+    Shards whose bytes are not those recorded are made again, once, and so are the coarser ones
+    above them, which may have been made from such bytes.
     Raises OSError where bytes change a second time.
     """
     for _ in range(2):
-        for trees in phases(work.levels, MOST_SHARDS_PER_TREE):
+        for trees in phases(work.levels, most):
             run(replace(work, trees=tuple(trees)))
         written, damaged = _checked(work)
         if not damaged:

@@ -125,11 +125,14 @@ def pyramid(
     chunk: Index,
     shard: Index,
     smallest: int,
+    frames: int = 1,
 ) -> tuple[Level, ...]:
     """The levels of a volume, finest first.
 
     Halves the spatial axes whose voxels are less than twice the finest, so that voxels tend to
-    cubes, until no side is longer than `smallest`. `chunk` and `shard` follow the spatial axes.
+    cubes, until no side is longer than `smallest`. `chunk` and `shard` follow the spatial axes;
+    a shard of level 0 has as many frames as `frames` says, and one of a coarser level as many more
+    as its planes are smaller.
     Odd sides round up: the scale stays an exact power of two.
     """
     space = [axis for axis in axes if axis in "zyx"]
@@ -143,6 +146,7 @@ def pyramid(
             axis: min(s, inner[axis] * math.ceil(side[axis] / inner[axis]))
             for axis, s in zip(space, shard, strict=True)
         }
+        outer["t"] = min(frames * math.prod(factors.values()), side.get("t", 1))
         levels.append(
             Level(
                 number=len(levels),

@@ -1,5 +1,6 @@
 """The only door to Zarr: OME-Zarr 0.5 images, labels and tables, written shard by shard."""
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pipeline.tiles import Box, Level, boxes, placed
 
 Read = Callable[[int, Box], npt.NDArray[Any]]
 """Gives the voxels of a box at a level."""
+LABEL_SHARD_VOXELS = 2**25
+"""A shard of labels has at most so many voxels, each an id of 8 bytes, where its chunks allow."""
 TABLE = "table.parquet"
 """In the folder of a table: its rows, where ngio looks for them."""
 
@@ -48,7 +51,10 @@ class Volume:
 
     @property
     def label_levels(self) -> tuple[Level, ...]:
-        """The levels of a label volume of this image, which has no channels."""
+        """The levels of a label volume of this image, which has no channels.
+
+        Its shards are of one frame, and smaller where they would outgrow a job's memory.
+        """
         at = self.axes.index("c")
 
         def kept(values: tuple[int, ...]) -> tuple[int, ...]:
@@ -57,13 +63,26 @@ class Volume:
         return tuple(
             Level(
                 number=level.number,
-                **{
-                    name: kept(getattr(level, name))
-                    for name in ("factors", "shape", "chunk", "shard")
-                },
+                factors=kept(level.factors),
+                shape=kept(level.shape),
+                chunk=kept(level.chunk),
+                shard=kept(self._label_shard(level)),
             )
             for level in self.levels
         )
+
+    def _label_shard(self, level: Level) -> tuple[int, ...]:
+        sides = {
+            axis: 1 if axis == "t" else n for axis, n in zip(self.axes, level.shard, strict=True)
+        }
+        chunk = dict(zip(self.axes, level.chunk, strict=True))
+        while math.prod(sides.values()) > LABEL_SHARD_VOXELS:
+            chunks = {axis: sides[axis] // chunk[axis] for axis in self.space}
+            longest = max(chunks, key=lambda axis: (chunks[axis], sides[axis]))
+            if chunks[longest] == 1:
+                break
+            sides[longest] = -(-chunks[longest] // 2) * chunk[longest]
+        return tuple(sides.values())
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -67,6 +67,7 @@ def ingest_task(acquired: sections.Acquisition, **given: Any) -> config.IngestTa
     values = {
         "chunk_voxels": {"yx": [16, 16], "zyx": [8, 16, 16]},
         "shard_voxels": {"yx": [32, 32], "zyx": [8, 32, 32]},
+        "shard_frames": {"yx": 2, "zyx": 1},
         "smallest_level_voxels": 16,
         "quantiles": [0.01, 0.998],
     }

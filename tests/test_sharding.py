@@ -114,7 +114,7 @@ def test_shards_that_grow_in_memory_equal_those_read_back(tmp_path_factory, shap
         store = folder / f"{grown}"
         shards.begin(store, {"hash": "0"}, levels, "tzyx", "uint16", "image")
         work = shards.Shards(store, levels, "0", (), Copied(array, grown), "mean")
-        shards.complete(work, scenes.here)
+        shards.complete(work, scenes.here, 8)
     assert scenes.snapshot(folder / "False") == scenes.snapshot(folder / "True")
 
 

@@ -41,9 +41,8 @@ class Ramp:
 
 
 @pytest.fixture
-def work(tmp_path, monkeypatch):
+def work(tmp_path):
     """A store that has begun, in the first of its two phases: levels 0 and 1, then 2."""
-    monkeypatch.setattr(shards, "MOST_SHARDS_PER_TREE", 4)
     store = tmp_path / "a.building"
     shards.begin(store, RECIPE, LEVELS, "yx", np.uint64, "labels")
     parts = shards.units_folder(store) / "parts"
@@ -126,26 +125,26 @@ def test_a_job_makes_nothing_that_is_done(work):
 
 
 def test_forget_forgets_the_shard_and_all_above_it_and_no_other(work):
-    shards.complete(work, here)
+    shards.complete(work, here, 4)
     before = {path.name for path in work.units.glob("*.json")}
     assert len(before) == sum(COUNTS.values())
     shards.forget(work, [Box((48, 16), (60, 32))])
     gone = before - {path.name for path in work.units.glob("*.json")}
     assert gone == {"0-48-16.json", "1-16-0.json", "2-0-0.json"}
-    shards.complete(work, here)
+    shards.complete(work, here, 4)
     assert work.fill.made.pop(Box((48, 16), (60, 32))) == 2
     assert set(work.fill.made.values()) == {1}
 
 
 def test_complete_returns_what_lies_on_disk(work):
-    written = shards.complete(work, here)
+    written = shards.complete(work, here, 4)
     assert len(written) == sum(COUNTS.values())
     assert checksums.harmed(work.store, LEVELS, checksums.keep(work.store, written)) == {}
     assert all(receipts.bytes_digest(work.store / said.file) == said.sha256 for said in written)
 
 
 def test_what_was_made_from_damaged_bytes_is_made_again(work, caplog):
-    digest = checksums.keep(work.store, shards.complete(work, here))
+    digest = checksums.keep(work.store, shards.complete(work, here, 4))
     path, calls = record(work, 1, (16, 0)), []
     path.unlink()
     record(work, 2, (0, 0)).unlink()
@@ -158,7 +157,7 @@ def test_what_was_made_from_damaged_bytes_is_made_again(work, caplog):
             other = volumes.write_shard(work.store, level, box, np.zeros(box.shape, np.uint64))
             receipts.write(path, receipts.read(path) | {"bytes": other["bytes"]})
 
-    written = shards.complete(work, harming)
+    written = shards.complete(work, harming, 4)
     assert "1-16-0 (other bytes)" in caplog.text
     assert len(calls) == 4
     assert checksums.keep(work.store, written) == digest
@@ -172,7 +171,7 @@ def test_bytes_that_change_twice_are_an_error(work):
             file.write_bytes(file.read_bytes()[::-1])
 
     with pytest.raises(OSError, match="changed on disk, twice"):
-        shards.complete(work, harming)
+        shards.complete(work, harming, 4)
 
 
 def test_sizes_of_the_first_phase_add_up_to_the_volume(work):
@@ -204,12 +203,12 @@ def test_progress_of_two_jobs_adds_up(work):
 
 
 def test_cost_counts_voxels_of_level_0_and_what_was_redone(work):
-    shards.complete(work, here)
+    shards.complete(work, here, 4)
     made = shards.cost(work.units)
     assert (made["voxels"], made["redone_shards"], made["jobs"]) == (60 * 40, 0, 2)
     assert made["shards"] == len(list(work.units.glob("*.json")))
     shards.forget(work, [Box((0, 0), (16, 16))])
-    shards.complete(work, here)
+    shards.complete(work, here, 4)
     again = shards.cost(work.units)
     assert (again["shards"], again["redone_shards"]) == (made["shards"], len(LEVELS))
     assert again["voxels"] == 60 * 40 + 16 * 16
