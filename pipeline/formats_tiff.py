@@ -10,10 +10,23 @@ import numpy as np
 import tifffile
 import zarr
 
-from pipeline.headers import COLOURS, MICROMETRES, SECONDS, Format, Header, Voxels
+from pipeline.headers import (
+    COLOURS,
+    MICROMETRES,
+    SECONDS,
+    Format,
+    Header,
+    Voxels,
+    colour,
+    micrometres,
+    number,
+    told,
+)
 
-Said = tuple[dict[str, float], float | None, tuple[str, ...]]
-"""Voxel size in um, time step in s, names of channels."""
+OPAQUE_WHITE = -1
+"""What the schema of OME-XML takes for the colour of a channel that tells none."""
+NO_UNIT = "reference frame"
+"""What the schema takes for the unit of a position that tells none: not a length."""
 DAMAGE = (tifffile.TiffFileError, LookupError, RuntimeError, OSError)
 
 
@@ -28,16 +41,17 @@ def series(path: Path) -> list[str]:
 def header(path: Path, name: str) -> Header:
     """What the file says of an image, without reading voxels."""
     with _opened(path) as tiff:
-        number = _number(tiff, path, name)
-        image = tiff.series[number]
+        place = _number(tiff, path, name)
+        image = tiff.series[place]
         axes, shape = image.axes.lower(), tuple(image.shape)
-        said: Said = _ome(tiff, number) or _imagej(tiff) or ({}, None, ())
-        voxel, step, names = said
+        said = _ome(tiff, place) or _imagej(tiff)
+        names: tuple[str, ...] = said.pop("channels", ())
         if "s" in axes:
             axes, shape, names = _coloured(path, axes, shape, names)
         axes = "".join(axis if axis in "tczyx" else "?" for axis in axes)
         dtype = np.dtype(image.dtype).newbyteorder("=")
-        return Header(axes, shape, dtype, names, voxel, step)
+        silent: dict[str, Any] = {"voxel_size_um": {}, "time_step_s": None}
+        return Header(axes, shape, dtype, names, **silent | said)
 
 
 @contextlib.contextmanager
@@ -126,29 +140,60 @@ def _complaints() -> Iterator[list[str]]:
         tifffile.logger().removeFilter(keep)
 
 
-def _ome(tiff: tifffile.TiffFile, number: int) -> Said | None:
+def _ome(tiff: tifffile.TiffFile, place: int) -> dict[str, Any]:
+    """Fields of a header that the OME-XML tells of an image; empty where there is none."""
     if not tiff.ome_metadata:
-        return None
-    said: Any = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
-    images = said if isinstance(said, list) else [said]
-    pixels: Any = images[min(number, len(images) - 1)]["Pixels"]
-    voxel = {}
-    for axis in "zyx":
-        size = pixels.get(f"PhysicalSize{axis.upper()}")
-        unit = MICROMETRES.get(pixels.get(f"PhysicalSize{axis.upper()}Unit", "µm"))
-        if size and unit:
-            voxel[axis] = float(size) * unit
-    step, unit = pixels.get("TimeIncrement"), SECONDS.get(pixels.get("TimeIncrementUnit", "s"))
-    channels = pixels.get("Channel", [])
-    channels = channels if isinstance(channels, list) else [channels]
+        return {}
+    try:
+        images = _all(tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"])
+        image: Any = images[min(place, len(images) - 1)]
+        pixels: Any = image["Pixels"]
+    except (SyntaxError, LookupError, TypeError):
+        return {}
+    sizes = {a: _length(pixels, f"PhysicalSize{a.upper()}", "µm") for a in "zyx"}
+    step = number(pixels.get("TimeIncrement"))
+    unit = SECONDS.get(pixels.get("TimeIncrementUnit", "s"))
+    channels = _all(pixels.get("Channel", []))
     names = tuple(str(channel.get("Name", "")) for channel in channels)
-    return voxel, float(step) * unit if step and unit else None, names if all(names) else ()
+    return {
+        # A size of 0 stands for one that is not known.
+        "voxel_size_um": {axis: size for axis, size in micrometres(sizes).items() if size},
+        "time_step_s": step * unit if step and unit else None,
+        "channels": names if all(names) else (),
+        "colours": told([_ome_colour(channel.get("Color")) for channel in channels]),
+        "position_um": _ome_position(image, _all(pixels.get("Plane", []))),
+    }
 
 
-def _imagej(tiff: tifffile.TiffFile) -> Said | None:
+def _all(said: Any) -> list[Any]:
+    return said if isinstance(said, list) else [said]
+
+
+def _length(said: Any, name: str, unit: str) -> tuple[Any, Any]:
+    return said.get(name), said.get(f"{name}Unit", unit)
+
+
+def _ome_colour(said: Any) -> str:
+    """Of a signed number of 32 bits: red, green, blue, alpha."""
+    value = number(said)
+    if value is None or value == OPAQUE_WHITE or not -(2**31) <= value < 2**31:
+        return ""
+    return colour(f"{int(value) & 0xFFFFFFFF:08X}"[:6])
+
+
+def _ome_position(image: Any, planes: list[Any]) -> dict[str, float]:
+    """Of the first plane, else of the label of the stage."""
+    first: Any = min(planes, key=lambda p: [p.get(f"The{axis}", 0) for axis in "TCZ"], default={})
+    found = micrometres({a: _length(first, f"Position{a.upper()}", NO_UNIT) for a in "zyx"})
+    stage = image.get("StageLabel") or {}
+    return found or micrometres({a: _length(stage, a.upper(), NO_UNIT) for a in "zyx"})
+
+
+def _imagej(tiff: tifffile.TiffFile) -> dict[str, Any]:
+    """Fields of a header that ImageJ wrote; empty where the file is none of its own."""
     said: Any = tiff.imagej_metadata
     if not said:
-        return None
+        return {}
     unit = MICROMETRES.get(str(said.get("unit", "")).replace("\\u00B5", "µ"))
     voxel = {}
     if unit:
@@ -156,10 +201,15 @@ def _imagej(tiff: tifffile.TiffFile) -> Said | None:
             value = tiff.pages.first.tags.valueof(tag)
             if value and value[0]:
                 voxel[axis] = value[1] / value[0] * unit
-        if said.get("spacing"):
-            voxel["z"] = float(said["spacing"]) * unit
-    step = said.get("finterval")
-    return voxel, float(step) if step else None, ()
+        if spacing := number(said.get("spacing")):
+            voxel["z"] = spacing * unit
+    # The brightest entry of a table of colours is that of its channel.
+    bright = [bytes(np.asarray(table)[:, -1]).hex() for table in said.get("LUTs", [])]
+    return {
+        "voxel_size_um": voxel,
+        "time_step_s": number(said.get("finterval")) or None,
+        "colours": told([colour(one) for one in bright]),
+    }
 
 
 TIFF = Format("TIFF", (".tif", ".tiff", ".btf"), "tifffile", "", series, header, voxels)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.headers import COLOURS, Format, Header, Voxels, readable
+from pipeline.headers import COLOURS, Format, Header, Voxels, colour, number, readable, told
 
 METRE_UM = 1e6
 CZI_TYPES = {
@@ -19,6 +19,11 @@ CZI_TYPES = {
     "Bgr24": np.uint8, "Bgr48": np.uint16, "Bgr96Float": np.float32,
 }  # fmt: skip
 """Zeiss' names of what a voxel is."""
+LIF_COLOURS = {
+    "red": "FF0000", "green": "00FF00", "blue": "0000FF", "cyan": "00FFFF", "magenta": "FF00FF",
+    "yellow": "FFFF00", "gray": "FFFFFF", "grey": "FFFFFF",
+}  # fmt: skip
+"""Leica's names of tables of colours."""
 
 
 def _nd2(path: Path) -> AbstractContextManager[Any]:
@@ -33,23 +38,43 @@ def nd2_series(path: Path) -> list[str]:
         return [f"position_{number}" for number in range(file.sizes.get("P", 1))]
 
 
-def nd2_header(path: Path, _: str) -> Header:
+def nd2_header(path: Path, name: str) -> Header:
     """What the file says of a position."""
     with _nd2(path) as file:
         sides = {axis.lower(): side for axis, side in file.sizes.items() if axis != "P"}
-        names = tuple(channel.channel.name for channel in file.metadata.channels or ())
+        channels = [channel.channel for channel in file.metadata.channels or ()]
+        names = tuple(channel.name for channel in channels)
+        colours = told([colour(channel.color.as_hex()) for channel in channels])
         if "s" in sides:
             if sides.get("c", 1) > 1:
                 raise ValueError(f"{path} has colours in each of its {sides['c']} channels.")
             sides.pop("c", None)
             sides = {("c" if axis == "s" else axis): side for axis, side in sides.items()}
-            names = COLOURS[: sides["c"]]
+            names, colours = COLOURS[: sides["c"]], ()
         voxel = {axis: float(getattr(file.voxel_size(), axis)) for axis in "zyx"}
         loops = [loop.parameters for loop in file.experiment if loop.type == "TimeLoop"]
         step = loops[0].periodMs / 1e3 if loops else None
         axes = "".join(axis if axis in "tczyx" else "?" for axis in sides)
         dtype = np.dtype(file.dtype).newbyteorder("=")
-        return Header(axes, tuple(sides.values()), dtype, names, voxel, step or None)
+        shape = tuple(sides.values())
+        return Header(
+            axes, shape, dtype, names, voxel, step or None, colours, _nd2_place(file, name)
+        )
+
+
+def _nd2_place(file: Any, name: str) -> dict[str, float]:
+    """Where on the stage the first voxel of a position lies; empty where the file is silent."""
+    loops = list(file.sizes)[: len(file.loop_indices[0])] if file.loop_indices else []
+    at = [int(name.removeprefix("position_")) if axis == "P" else 0 for axis in loops]
+    first = int(np.ravel_multi_index(at, [file.sizes[a] for a in loops])) if loops else 0
+    channels = getattr(file.frame_metadata(first), "channels", None)
+    if not channels:
+        return {}
+    stage = channels[0].position.stagePositionUm
+    # The stage's place is that of the field's middle; the matrix leads from there to a pixel.
+    corner = channels[0].volume.pixelToStageTransformationMatrix or (0.0,) * 6
+    places = {"z": stage.z, "y": stage.y + corner[5], "x": stage.x + corner[2]}
+    return {axis: place for axis, place in places.items() if number(place) is not None}
 
 
 @contextlib.contextmanager
@@ -96,7 +121,28 @@ def lif_header(path: Path, name: str) -> Header:
         names = COLOURS[: image.sizes["S"]] if "S" in image.sizes else ()
         if names:
             axes = "".join("c" if a == "S" else b for a, b in zip(image.sizes, axes, strict=True))
-        return Header(axes, tuple(image.shape), image.dtype, names, voxel, spacing.get("t"))
+        return Header(
+            axes,
+            tuple(image.shape),
+            image.dtype,
+            names,
+            voxel,
+            spacing.get("t"),
+            () if names else _lif_colours(image),
+            _lif_place(image),
+        )
+
+
+def _lif_colours(image: Any) -> tuple[str, ...]:
+    channels = image.xml_element.findall(".//Channels/ChannelDescription")
+    channels.sort(key=lambda channel: int(channel.get("BytesInc", 0)))
+    return told([LIF_COLOURS.get(channel.get("LUTName", "").lower(), "") for channel in channels])
+
+
+def _lif_place(image: Any) -> dict[str, float]:
+    """Of the first voxel in the field of the scanner, to the picometre."""
+    first = {axis.lower(): float(values[0]) for axis, values in image.coords.items()}
+    return {a: round(first[a] * METRE_UM, 6) for a in "zyx" if a in first}
 
 
 @contextlib.contextmanager
@@ -142,32 +188,61 @@ def czi_header(path: Path, name: str) -> Header:
         sides = {axis: box[axis.upper()] for axis in "tcz" if axis.upper() in box}
         sides = {axis: stop - start for axis, (start, stop) in sides.items()}
         said = file.metadata["ImageDocument"]["Metadata"]
-        names = _czi_channels(said)
+        names, colours = _czi_channels(said)
         if kind.startswith("Bgr"):
             if sides.get("c", 1) > 1:
                 raise ValueError(f"{path} has colours in each of its {sides['c']} channels.")
-            sides, names = {**sides, "c": 3}, COLOURS[:3]
+            sides, names, colours = {**sides, "c": 3}, COLOURS[:3], ()
         sides = {a: sides[a] for a in "tcz" if a in sides} | {"y": area.h, "x": area.w}
+        voxel = _czi_sizes(said)
         return Header(
-            "".join(sides), tuple(sides.values()), np.dtype(dtype), names, _czi_sizes(said), None
+            "".join(sides),
+            tuple(sides.values()),
+            np.dtype(dtype),
+            names,
+            voxel,
+            None,
+            colours,
+            _czi_place(said, name, voxel, area),
         )
 
 
-def _czi_channels(said: Any) -> tuple[str, ...]:
-    found = (said["Information"]["Image"].get("Dimensions") or {}).get("Channels") or {}
-    channels = found.get("Channel", [])
-    channels = channels if isinstance(channels, list) else [channels]
-    names = tuple(str(channel.get("@Name", "")) for channel in channels)
-    return names if all(names) else ()
+def _within(said: Any, *keys: str) -> list[Any]:
+    """The elements that a path of names leads to in a file's metadata; empty where it ends."""
+    for key in keys:
+        said = (said or {}).get(key)
+    return said if isinstance(said, list) else [said] if said else []
+
+
+def _czi_channels(said: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names and colours of the channels; how they are displayed tells colours, too."""
+    held = _within(said, "Information", "Image", "Dimensions", "Channels", "Channel")
+    shown = _within(said, "DisplaySetting", "Channels", "Channel")
+    names = tuple(str(channel.get("@Name", "")) for channel in held)
+    displayed = {channel.get("@Id"): colour(channel.get("Color")) for channel in shown}
+    colours = [colour(one.get("Color")) or displayed.get(one.get("@Id"), "") for one in held]
+    return names if all(names) else (), told(colours)
+
+
+def _czi_place(said: Any, name: str, voxel: dict[str, float], area: Any) -> dict[str, float]:
+    """Of the first voxel of a scene, whose middle the file tells, in um."""
+    scenes = _within(said, "Information", "Image", "Dimensions", "S", "Scenes", "Scene")
+    told_of = {f"scene_{scene.get('@Index')}": scene for scene in scenes}
+    middle = str(told_of.get(name, {}).get("CenterPosition", "")).split(",")
+    places = dict(zip("xy", map(number, middle), strict=False))
+    half = {"y": (area.h - 1) / 2, "x": (area.w - 1) / 2}
+    return {
+        axis: place - half[axis] * voxel[axis]
+        for axis in "yx"
+        if (place := places.get(axis)) is not None and axis in voxel
+    }
 
 
 def _czi_sizes(said: Any) -> dict[str, float]:
-    found = ((said.get("Scaling") or {}).get("Items") or {}).get("Distance", [])
-    found = found if isinstance(found, list) else [found]
     return {
-        one["@Id"].lower(): float(one["Value"]) * METRE_UM
-        for one in found
-        if one["@Id"] in "XYZ" and one.get("Value")
+        one["@Id"].lower(): size * METRE_UM
+        for one in _within(said, "Scaling", "Items", "Distance")
+        if one["@Id"] in "XYZ" and (size := number(one.get("Value")))
     }
 
 

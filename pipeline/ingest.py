@@ -114,14 +114,13 @@ def _attributes(
 ) -> dict[str, Any]:
     windows = _windows(building, levels, source.axes, task.ingest.quantiles)
     name = facts["volume"].removesuffix(".ome.zarr")
-    blocks = ngff.multiscales(
-        name, source.axes, levels, source.voxel_size_um, source.time_step_s, "mean"
-    )
+    placed = ngff.Calibration(source.voxel_size_um, source.time_step_s, source.position_um)
+    blocks = ngff.multiscales(name, source.axes, levels, placed, "mean")
     return {
         "ome": {
             "version": ngff.OME_VERSION,
             "multiscales": [blocks],
-            "omero": ngff.omero(source.channels, windows, source.dtype),
+            "omero": ngff.omero(source.channels, source.colours, windows, source.dtype),
         },
         "equiscope": {
             "name": name,
@@ -129,6 +128,7 @@ def _attributes(
             "levels": [asdict(level) for level in levels],
             "voxel_size_um": source.voxel_size_um,
             "time_step_s": source.time_step_s,
+            "position_um": source.position_um,
             "channels": list(source.channels),
             "windows": windows,
             "recipe": recipe,

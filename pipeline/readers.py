@@ -1,6 +1,7 @@
 """What a microscope wrote: what its file says, and what settings say where it is silent."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ class Source:
     series: name of the image in the file.
     takes: the file's channel number for each of `channels`.
     file_axes: the file's own axes, in the file's order.
+    colours: six hexadecimal digits or "" for each of `channels`; empty where none is told.
+    position_um: of the first voxel's centre, for each spatial axis whose position is told.
     """
 
     path: Path
@@ -43,6 +46,8 @@ class Source:
     voxel_size_um: dict[str, float]
     time_step_s: float | None
     file_axes: str
+    colours: tuple[str, ...] = ()
+    position_um: dict[str, float] = field(default_factory=dict)
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         """The voxels of `box`, in native byte order.
@@ -111,10 +116,10 @@ def source(name: str, acquisition: Acquisition) -> Source:
     file_axes = axes_of(where, acquisition.axes, said)
     sides = dict(zip(file_axes, said.shape, strict=True))
     axes = kept_axes(sides)
-    names, takes = channels_of(where, acquisition.channels, said.channels, sides.get("c", 1))
+    count = sides.get("c", 1)
+    names, takes = channels_of(where, acquisition.channels, said.channels, count)
     sides["c"] = len(names)
     voxel = _voxel_size(where, acquisition.voxel_size_um, said.voxel_size_um, axes)
-    step = said.time_step_s if acquisition.time_step_s == FROM_FILE else acquisition.time_step_s
     if said.dtype.kind not in "uif":
         raise ValueError(f"{where}.path: voxels of type {said.dtype} are no intensities.")
     return Source(
@@ -127,8 +132,10 @@ def source(name: str, acquisition: Acquisition) -> Source:
         channels=names,
         takes=takes,
         voxel_size_um=voxel,
-        time_step_s=float(step) if step else None,
+        time_step_s=_time_step(acquisition.time_step_s, said.time_step_s),
         file_axes=file_axes,
+        colours=tuple(said.colours[take] for take in takes) if len(said.colours) == count else (),
+        position_um={axis: place for axis, place in said.position_um.items() if axis in axes},
     )
 
 
@@ -174,6 +181,12 @@ def channels_of(
         f"{where}.channels is {list(setting)}, but the file has {count} channels {held}of other "
         "names. Name some of them; or, where the file has no names, all."
     )
+
+
+def _time_step(setting: str | float, said: float | None) -> float | None:
+    """In seconds; a file that says 0, or less, or no number says nothing."""
+    step = said if isinstance(setting, str) else setting
+    return float(step) if step and 0 < step < math.inf else None
 
 
 def _voxel_size(
