@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pipeline import formats_arrays, formats_bioio, formats_n5
+from pipeline import formats_arrays, formats_bioio, formats_n5, formats_tiff
 from pipeline.config import is_pattern
 from pipeline.formats_arrays import HDF5, MRC, ZARR
 from pipeline.formats_bioio import BIOIO
@@ -75,6 +75,11 @@ def chosen(where: str, path: Path, names: Sequence[str], setting: str) -> str:
             f"`series: {names[0]}`, or that of another."
         )
     raise ValueError(f"{where}.series is {setting!r}, but {path} holds {held}. Name one of these.")
+
+
+def beside(path: Path) -> list[Path]:
+    """The other files that an image in this one lies in: OME-TIFF may be spread over several."""
+    return formats_tiff.beside(path) if of(path) is TIFF else []
 
 
 def header(path: Path, series: str) -> Header:

@@ -2,7 +2,8 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pipeline.headers import (
 
 OPAQUE_WHITE = -1
 """What the schema of OME-XML takes for the colour of a channel that tells none."""
+BINARY_ONLY = re.compile(r"<(?:\w+:)?BinaryOnly\s[^>]*MetadataFile=\"([^\"]+)\"")
 NO_UNIT = "reference frame"
 """What the schema takes for the unit of a position that tells none: not a length."""
 DAMAGE = (tifffile.TiffFileError, LookupError, RuntimeError, OSError)
@@ -44,7 +46,7 @@ def header(path: Path, name: str) -> Header:
         place = _number(tiff, path, name)
         image = tiff.series[place]
         axes, shape = image.axes.lower(), tuple(image.shape)
-        said = _ome(tiff, place) or _imagej(tiff)
+        said = _ome(tiff, place, image.name) or _imagej(tiff)
         names: tuple[str, ...] = said.pop("channels", ())
         if "s" in axes:
             axes, shape, names = _coloured(path, axes, shape, names)
@@ -57,7 +59,9 @@ def header(path: Path, name: str) -> Header:
 @contextlib.contextmanager
 def voxels(path: Path, name: str) -> Iterator[Voxels]:
     """An image of the file, decoded where it is asked."""
-    with _complaints(), tifffile.TiffFile(path) as tiff:
+    with _complaints() as complaints, tifffile.TiffFile(path) as tiff:
+        _ = tiff.series
+        _check_planes(path, complaints)
         image = tiff.series[_number(tiff, path, name)]
         array = zarr.open_array(image.aszarr(level=0), mode="r")
         axes, shape = image.axes.lower(), tuple(image.shape)
@@ -113,6 +117,12 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
         with _complaints() as complaints, tifffile.TiffFile(path) as tiff:
             last = tiff.pages[-1]
             _ = tiff.series
+            _check_planes(path, complaints)
+            if found := BINARY_ONLY.search(tiff.ome_metadata or ""):
+                raise ValueError(
+                    f"{path} is a part of an image that {found[1]} describes. Give the path of "
+                    "that file; where it is no TIFF, save the image as one OME-TIFF."
+                )
             if any("invalid page offset" in complaint for complaint in complaints):
                 raise ValueError(f"{path} is truncated: it names planes that lie beyond its end.")
             if isinstance(last, tifffile.TiffPage) and last.dataoffsets:
@@ -122,6 +132,31 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
             yield tiff
     except DAMAGE as error:
         raise ValueError(f"{path} is no readable TIFF: {error}.") from error
+
+
+def beside(path: Path) -> list[Path]:
+    """The other files that hold planes of the images of this one."""
+    with _opened(path) as tiff:
+        names = re.findall(r"<(?:\w+:)?UUID\s[^>]*FileName=\"([^\"]+)\"", tiff.ome_metadata or "")
+        return [path.parent / name for name in sorted({*names} - {path.name})]
+
+
+def _check_planes(path: Path, complaints: Sequence[str]) -> None:
+    """Check that all planes are there: tifffile would put zeros for those that are not.
+
+    Raises ValueError where one lacks.
+    """
+    for complaint in complaints:
+        if found := re.search(r"failed to read '([^']+)'", complaint):
+            raise ValueError(
+                f"{path} is one of several files of an image, and {found[1]} is not there, or "
+                "not whole. Put all files of the image into one folder."
+            )
+        if "Missing data are zeroed" in complaint or "index out of range" in complaint:
+            raise ValueError(
+                f"{path} names planes that it does not hold: its recording was broken off, or the "
+                "file is not whole. Save those that are there as a new file."
+            )
 
 
 @contextlib.contextmanager
@@ -140,13 +175,15 @@ def _complaints() -> Iterator[list[str]]:
         tifffile.logger().removeFilter(keep)
 
 
-def _ome(tiff: tifffile.TiffFile, place: int) -> dict[str, Any]:
+def _ome(tiff: tifffile.TiffFile, place: int, name: str) -> dict[str, Any]:
     """Fields of a header that the OME-XML tells of an image; empty where there is none."""
     if not tiff.ome_metadata:
         return {}
     try:
         images = _all(tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"])
-        image: Any = images[min(place, len(images) - 1)]
+        # Images without planes are told, and are no series: numbers may differ.
+        named = [one for one in images if one.get("Name") == name]
+        image: Any = named[0] if len(named) == 1 else images[min(place, len(images) - 1)]
         pixels: Any = image["Pixels"]
     except (SyntaxError, LookupError, TypeError):
         return {}

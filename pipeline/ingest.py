@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import ngff, publication, readers, receipts, shards, volumes
+from pipeline import formats, ngff, publication, readers, receipts, shards, volumes
 from pipeline.config import IngestTask, watched
 from pipeline.readers import Source
 from pipeline.tiles import Box, Level, pyramid
@@ -59,7 +59,10 @@ def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]
     recipe = receipts.recipe(
         "ingest",
         task.model_dump(mode="json"),
-        {task.acquisition.path: receipts.file_fingerprint(watched(source.path))},
+        {
+            task.acquisition.path: receipts.file_fingerprint(watched(source.path)),
+            **{one.name: receipts.file_fingerprint(one) for one in formats.beside(source.path)},
+        },
     )
     levels = pyramid(
         source.axes,
