@@ -176,8 +176,9 @@ def hdf5_header(path: Path, name: str) -> Header:
         labels = [dimension.label.lower() for dimension in data.dims]
         axes = "".join(label if label and label in "tczyx" else "?" for label in labels)
         axes = unnamed(data.ndim) if set(axes) == {"?"} else axes
-        size = data.attrs.get("element_size_um", ())
-        voxel = dict(zip("zyx"[-len(size) :], map(float, size), strict=True)) if len(size) else {}
+        sizes = np.ravel(data.attrs.get("element_size_um", ()))
+        space = "zyx"[-len(sizes) :] if len(sizes) in (2, 3) else ""
+        voxel = micrometres({a: (size, "um") for a, size in zip(space, sizes, strict=False)})
         dtype = np.dtype(data.dtype).newbyteorder("=")
         return Header(axes, tuple(data.shape), dtype, (), voxel, None)
 
