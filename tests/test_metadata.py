@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from pathlib import Path
 
 import ngio
 import numpy as np
@@ -10,12 +9,10 @@ import ome_zarr_models
 import pytest
 import scenes
 import tifffile
-import yaml
 import zarr
 
-from pipeline import finetune, formats, headers, ingest, ngff, predict, readers, receipts, volumes
+from pipeline import formats, headers, ingest, ngff, readers, volumes
 
-ROOT = Path(__file__).resolve().parents[1]
 PLACE = {"z": 40.0, "y": -7.25, "x": 3.5}
 GREEN, MAGENTA = "00FF00", "FF00FF"
 
@@ -110,17 +107,7 @@ def predicted(tmp_path_factory):
         "Plane": {"PositionX": [3.5] * 2, "PositionXUnit": ["µm"] * 2},
     }
     tifffile.imwrite(folder / "a.ome.tif", image, photometric="minisblack", metadata=told)
-    receipt = ingested(folder, scenes.acquisition(folder / "a.ome.tif"))
-    shape = yaml.safe_load((ROOT / "config.yaml").read_text())["network"]
-    task = scenes.finetune_task([], "channel_0", base="nuclei_2d", network=shape)
-    task = task.model_copy(update={"diameter_um": 5.0})
-    model = folder / "finetune" / "nuclei.json"
-    finetune.finetune(model, {"sample": receipt}, task, scenes.here)
-    made = folder / "predict" / "nuclei" / "sample.json"
-    task = scenes.predict_task()
-    predict.predict(made, receipt, model, task, predict.Means(1), scenes.here)
-    assert receipts.read(made)["facts"]["objects"] > 0
-    return volumes.open_volume(receipt.with_suffix(".ome.zarr"))
+    return scenes.predicted(folder, scenes.acquisition(folder / "a.ome.tif"), "nuclei_2d")
 
 
 def test_labels_lie_on_their_image(predicted):
