@@ -71,13 +71,12 @@ def multiscales(
 def image_label(blocks: Mapping[str, Any]) -> dict[str, Any]:
     """The `ome` block of a label image with these `multiscales`.
 
-    Its background is transparent. An object's colour is left to the viewer, which makes it from
-    the id: a list of millions would outweigh the labels.
+    Colours are left to the viewer, which makes them from ids: a list of millions would outweigh
+    the labels, and of a list that names some, napari shows those alone.
     """
     described = {
         "version": OME_VERSION,
         "source": {"image": "../../"},
-        "colors": [{"label-value": 0, "rgba": [0, 0, 0, 0]}],
     }
     return {"version": OME_VERSION, "multiscales": [dict(blocks)], "image-label": described}
 
