@@ -9,10 +9,11 @@ from pipeline import formats_arrays, formats_bioio, formats_n5, formats_tiff
 from pipeline.config import is_pattern
 from pipeline.formats_arrays import HDF5, MRC, ZARR
 from pipeline.formats_bioio import BIOIO
+from pipeline.formats_czi import CZI
 from pipeline.formats_n5 import N5
 from pipeline.formats_planes import PLANES
 from pipeline.formats_tiff import TIFF
-from pipeline.formats_vendors import CZI, LIF, ND2
+from pipeline.formats_vendors import LIF, ND2
 from pipeline.headers import Format, Header, Voxels
 
 ONLY = "only"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.headers import COLOURS, Format, Header, Voxels, micrometres, readable
+from pipeline.headers import COLOURS, Format, Header, Voxels, coloured, micrometres, readable
 
 UNNAMED = re.compile(r"Channel:\d+(:\d+)?")
 """How bioio calls a channel that has no name."""
@@ -61,8 +61,8 @@ def header(path: Path, name: str) -> Header:
         names = tuple(str(channel) for channel in image.channel_names or ())
         names = () if all(map(UNNAMED.fullmatch, names)) else names
         if "s" in sides:
-            if sides.pop("c", 1) > 1:
-                raise ValueError("it has colours in each of its channels")
+            if (count := sides.pop("c", 1)) > 1:
+                raise ValueError(coloured(path, count))
             sides = {("c" if axis == "s" else axis): side for axis, side in sides.items()}
             names = COLOURS[: sides["c"]]
         step = image.time_interval

@@ -19,6 +19,7 @@ from pipeline.headers import (
     Header,
     Voxels,
     colour,
+    coloured,
     micrometres,
     number,
     told,
@@ -89,10 +90,7 @@ def _coloured(
     if "c" in axes:
         at = axes.index("c")
         if shape[at] > 1:
-            raise ValueError(
-                f"{path} has {shape[at]} channels, and each of its voxels is a colour. "
-                "Split it into channels of one intensity each."
-            )
+            raise ValueError(coloured(path, shape[at]))
         axes, shape = axes.replace("c", ""), shape[:at] + shape[at + 1 :]
     count = shape[axes.index("s")]
     return axes.replace("s", "c"), shape, COLOURS[:count] if count in (3, 4) else names

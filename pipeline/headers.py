@@ -125,3 +125,11 @@ def colour(said: Any) -> str:
 def told(colours: Sequence[str]) -> tuple[str, ...]:
     """The colours of all channels; empty where a file tells none of them."""
     return tuple(colours) if any(colours) else ()
+
+
+def coloured(path: Path, count: int) -> str:
+    """Why a file is refused that has colours in several channels."""
+    return (
+        f"{path} has {count} channels, and each of its voxels is a colour. Split it into channels "
+        "of one intensity each."
+    )

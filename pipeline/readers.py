@@ -150,7 +150,13 @@ def axes_of(where: str, setting: str, said: Header) -> str:
     if setting == FROM_FILE and "?" in axes:
         raise ValueError(
             f"{where}.axes: the file does not say what its {len(said.shape)} axes {said.shape} "
-            f"are. Add the line `axes: ...` to it, such as `axes: zyx`."
+            f"are. Add the line `axes: ...` to it, such as `axes: {_likely(axes)}`."
+        )
+    if setting == FROM_FILE and "z" in axes and len({*axes} & {"y", "x"}) == 1:
+        section = axes.replace("z", "y" if "x" in axes else "x")
+        raise ValueError(
+            f"{where}.axes: the file holds a section in depth, its axes are {axes}. Say that its "
+            f"depth lies in the plane: add the line `axes: {section}` to it."
         )
     if len(axes) != len(said.shape) or len(set(axes)) != len(axes):
         raise ValueError(
@@ -163,6 +169,14 @@ def axes_of(where: str, setting: str, said: Header) -> str:
             f"{where}.axes is {axes!r}: each must be one of t, c, z, y, x, with y and x among them."
         )
     return axes
+
+
+def _likely(axes: str) -> str:
+    """Letters for all axes, of those that are still free where the file names some."""
+    free = [axis for axis in "zct" if axis not in axes]
+    if set(axes) == {"?"} and len(axes) <= len(CANONICAL):
+        return CANONICAL[-len(axes) :]
+    return "".join(free.pop(0) if axis == "?" and free else axis for axis in axes)
 
 
 def channels_of(

@@ -39,10 +39,12 @@ voxels, open it as [ingest](how-to.md#use-what-your-microscope-wrote) does, and 
 
 """
 TAIL = """
-No free library writes ND2 and LIF. Files that a microscope wrote were opened by hand instead: a
-movie of stacks in two channels from NIS-Elements, and six images of LAS X. Axes, voxel sizes, names
-and colours were compared with what the makers' programs recorded. Their voxels were compared with
-those of the same library alone, so an error of that library would not have shown.
+No free library writes ND2 and LIF. Files that microscopes wrote were opened by hand instead: a
+movie of stacks in two channels from NIS-Elements, and six images of LAS X, of which three are
+wavelength sweeps, whose `axes` are asked. Their voxels were compared with what the library named
+gives for the whole image, so an error of that library would not have shown. CZI files that ZEN
+wrote, with mosaics, scenes, times and colours, were opened by hand, too: shapes, voxel sizes and
+the least and greatest values are those that another reader of CZI gives.
 """
 
 

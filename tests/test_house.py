@@ -16,8 +16,8 @@ EFFECTS = {
     "volumes", "publication", "shards", "records", "pyramid", "progress", "view", "segment",
     "sweep", "tasks", "chunks", "memory", "tables", "weights", "receipts", "bases", "checkpoints",
     "readers", "headers", "formats", "formats_tiff", "formats_planes", "formats_arrays",
-    "formats_vendors", "formats_n5", "formats_bioio", "annotations", "label_images", "drawings",
-    "marks", "lessons", "members",
+    "formats_vendors", "formats_czi", "formats_n5", "formats_bioio", "annotations", "label_images",
+    "drawings", "marks", "lessons", "members",
 }  # fmt: skip
 CLUSTER = {"cluster", "dealing", "arrays", "submission", "slurm", "processes"}
 STAGES = {

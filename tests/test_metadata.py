@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import types
 
 import ngio
 import numpy as np
@@ -11,7 +12,7 @@ import scenes
 import tifffile
 import zarr
 
-from pipeline import formats, headers, ingest, ngff, readers, volumes
+from pipeline import formats, formats_czi, headers, ingest, ngff, readers, volumes
 
 PLACE = {"z": 40.0, "y": -7.25, "x": 3.5}
 GREEN, MAGENTA = "00FF00", "FF00FF"
@@ -224,3 +225,36 @@ def test_headers_are_silent_where_nothing_is_told(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 9), np.uint8))
     silent = dataclasses.asdict(formats.header(tmp_path / "a.tif", "0"))
     assert (silent["colours"], silent["position_um"]) == ((), {})
+
+
+def test_colours_of_czi_are_those_it_is_displayed_in(tmp_path):
+    library = pytest.importorskip("pylibCZIrw.czi", reason="the extra czi is not installed")
+    path = tmp_path / "a.czi"
+    shown = {
+        number: library.ChannelDisplaySettingsDataClass(
+            True,
+            library.TintingMode.Color,
+            library.Rgb8Color(*(np.uint8(part) for part in bytes.fromhex(colour))),
+            0.0,
+            1.0,
+        )
+        for number, colour in enumerate((GREEN, MAGENTA))
+    }
+    with library.create_czi(str(path)) as file:
+        for channel in range(2):
+            file.write(np.zeros((8, 9, 1), np.uint8), plane={"C": channel})
+        file.write_metadata("a", channel_names={0: "DNA", 1: "actin"}, display_settings=shown)
+    said = formats.header(path, formats.of(path).series(path)[0])
+    assert (said.channels, said.colours) == (("DNA", "actin"), (GREEN, MAGENTA))
+    assert said.position_um == {}
+
+
+def test_the_middle_of_a_scene_of_czi_tells_where_its_first_voxel_lies():
+    scene = {"@Index": "1", "CenterPosition": "1000.0,-200.5"}
+    said = {"Information": {"Image": {"Dimensions": {"S": {"Scenes": {"Scene": [scene]}}}}}}
+    area = types.SimpleNamespace(w=5, h=3)
+    voxel = {"y": 0.5, "x": 2.0}
+    assert formats_czi._place(said, "scene_1", voxel, area) == {"y": -201.0, "x": 996.0}
+    assert formats_czi._place(said, "scene_0", voxel, area) == {}
+    scene["CenterPosition"] = "here"
+    assert formats_czi._place(said, "scene_1", voxel, area) == {}

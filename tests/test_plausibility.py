@@ -11,7 +11,7 @@ import scenes
 import tifffile
 import zarr
 
-from pipeline import ingest, readers, volumes
+from pipeline import ingest, inspect, readers, volumes
 
 LINE = "Add the line `voxel_size_um: {y: ..., x: ...}`"
 PIXEL = {"y": 0.5, "x": 0.5}
@@ -172,3 +172,37 @@ def test_what_is_no_intensity_is_named(tmp_path, dtype):
     zarr.create_array(tmp_path / "a.zarr", data=np.zeros((8, 9), dtype))
     said = refused(tmp_path / "a.zarr", axes="yx", voxel_size_um=PIXEL)
     assert f"voxels of type {dtype} are no intensities" in said
+
+
+@pytest.mark.parametrize(
+    ("names", "shape", "line"),
+    [
+        (None, (3, 8, 9), "zyx"),
+        (None, (2, 3, 8, 9), "czyx"),
+        (["t", "wavelength", "z", "y", "x"], (2, 4, 3, 8, 9), "tczyx"),
+        (["wavelength", "y", "x"], (4, 8, 9), "zyx"),
+    ],
+)
+def test_axes_that_are_likely_are_proposed(tmp_path, names, shape, line):
+    array = np.zeros(shape, np.uint8)
+    zarr.create_array(tmp_path / "a.zarr", data=array, dimension_names=names)
+    assert f"such as `axes: {line}`" in refused(tmp_path / "a.zarr", voxel_size_um=scenes.VOXEL)
+    given = {"axes": line, "voxel_size_um": scenes.VOXEL}
+    assert readers.source("a", scenes.acquisition(tmp_path / "a.zarr", **given)).shape[-1] == 9
+
+
+def test_a_section_in_depth_is_told_to_lie_in_the_plane(tmp_path):
+    array = np.random.default_rng(0).integers(0, 99, (4, 8, 9)).astype(np.uint8)
+    zarr.create_array(tmp_path / "a.zarr", data=array, dimension_names=["t", "z", "x"])
+    assert "add the line `axes: tyx`" in refused(tmp_path / "a.zarr")
+    read, _ = level_0(tmp_path, tmp_path / "a.zarr", axes="tyx", voxel_size_um=PIXEL)
+    assert (read == array[0]).all()
+
+
+def test_inspect_tells_colours_and_the_place(tmp_path):
+    told = {"axes": "CYX", "Channel": {"Name": ["a", "b"], "Color": [0x00FF00FF, 0xFF]}}
+    told |= {"Plane": {"PositionX": [3.5] * 2, "PositionXUnit": ["nm"] * 2}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", np.zeros((2, 8, 9), np.uint8), metadata=told)
+    settings = scenes.ingest_task(scenes.acquisition("none")).ingest
+    said = inspect.inspect(str(tmp_path / "a.ome.tif"), settings)
+    assert "channels a, b, colours 00FF00, none, first voxel at x 0.0035 um" in said
