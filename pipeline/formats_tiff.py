@@ -1,6 +1,7 @@
 """TIFF, BigTIFF, OME-TIFF and ImageJ's hyperstacks, read by tifffile."""
 
 import contextlib
+import html
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -136,7 +137,8 @@ def beside(path: Path) -> list[Path]:
     """The other files that hold planes of the images of this one."""
     with _opened(path) as tiff:
         names = re.findall(r"<(?:\w+:)?UUID\s[^>]*FileName=\"([^\"]+)\"", tiff.ome_metadata or "")
-        return [path.parent / name for name in sorted({*names} - {path.name})]
+        others = {html.unescape(name) for name in names} - {path.name}
+        return [path.parent / name for name in sorted(others)]
 
 
 def _check_planes(path: Path, complaints: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import types
+from typing import ClassVar
 
 import ngio
 import numpy as np
@@ -12,7 +13,7 @@ import scenes
 import tifffile
 import zarr
 
-from pipeline import formats, formats_czi, headers, ingest, ngff, readers, volumes
+from pipeline import formats, formats_czi, formats_vendors, headers, ingest, ngff, readers, volumes
 
 PLACE = {"z": 40.0, "y": -7.25, "x": 3.5}
 GREEN, MAGENTA = "00FF00", "FF00FF"
@@ -258,3 +259,44 @@ def test_the_middle_of_a_scene_of_czi_tells_where_its_first_voxel_lies():
     assert formats_czi._place(said, "scene_0", voxel, area) == {}
     scene["CenterPosition"] = "here"
     assert formats_czi._place(said, "scene_1", voxel, area) == {}
+
+
+def test_the_label_of_the_stage_tells_the_place_where_no_plane_does(tmp_path):
+    xml = (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        '<StageLabel Name="B3" X="1.5" XUnit="mm" Y="-2" YUnit="mm" Z="7"/>'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="9" SizeY="8" SizeZ="1" '
+        'SizeC="1" SizeT="1"><Channel ID="Channel:0:0"/><TiffData/></Pixels></Image></OME>'
+    )
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, np.zeros((8, 9), np.uint8), metadata=None, description=xml)
+    [name] = formats.of(path).series(path)
+    assert formats.header(path, name).position_um == {"y": -2000.0, "x": 1500.0}
+
+
+class Stage:
+    """What nd2 gives of a file of two times at three positions, each of two planes."""
+
+    sizes: ClassVar = {"T": 2, "P": 3, "Z": 2, "C": 1, "Y": 8, "X": 9}
+    loop_indices: ClassVar = [
+        {"T": t, "P": p, "Z": z} for t in range(2) for p in range(3) for z in range(2)
+    ]
+
+    def __init__(self, matrix):
+        self.matrix = matrix
+
+    def frame_metadata(self, number):
+        place = types.SimpleNamespace(x=100.0 * self.loop_indices[number]["P"], y=50.0, z=math.nan)
+        channel = types.SimpleNamespace(
+            position=types.SimpleNamespace(stagePositionUm=place),
+            volume=types.SimpleNamespace(pixelToStageTransformationMatrix=self.matrix),
+        )
+        return types.SimpleNamespace(channels=[channel])
+
+
+def test_each_position_of_nd2_has_its_place_on_the_stage():
+    turned = (-0.5, 0.0, 2.25, 0.0, 0.5, -2.0)
+    found = formats_vendors._nd2_place(Stage(turned), "position_2")
+    assert found == {"y": 48.0, "x": 202.25}
+    assert formats_vendors._nd2_place(Stage(None), "position_1") == {"y": 50.0, "x": 100.0}

@@ -117,6 +117,15 @@ def test_objects_of_the_image_lie_where_they_were_drawn(shown, channel):
     assert_same_places(spots(bright > bright.max() / 2), expected)
 
 
+def test_a_shift_of_one_voxel_would_be_seen(shown):
+    _, layers = shown
+    _, picture = layers["DNA"]
+    bright = picture.sum(axis=-1)
+    beside = [(y, x + 1) for y, x in CENTRES["DNA"][JOB["frame"]]]
+    with pytest.raises(AssertionError):
+        assert_same_places(spots(bright > bright.max() / 2), on_screen(beside, picture))
+
+
 def test_channels_have_the_colours_of_the_file(shown):
     _, layers = shown
     for name, colour in (("DNA", (0, 1, 0)), ("actin", (1, 0, 1))):
