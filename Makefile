@@ -33,10 +33,12 @@ bases: $(READY)         ## make the base models anew from simulation, and put th
 		rm -rf $$shipped && mkdir -p pipeline/base_models && cp -r $$made $$shipped && echo $$shipped; \
 	done
 
-peers:                  ## other people's networks and tools, for benchmarks alone, in an environment of their own
+peers:                  ## other people's networks, tools and viewer, for benchmarks and a test, in environments of their own
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --disable-pip-version-check --requirement benchmarks/peers/requirements.txt
 	.venv-peers/bin/python -m pip install --disable-pip-version-check --no-deps --upgrade --target .venv-peers/tiled --requirement benchmarks/peers/requirements-tiled.txt
+	$(PYTHON) -m venv .venv-peers/napari
+	.venv-peers/napari/bin/python -m pip install --disable-pip-version-check --requirement benchmarks/peers/requirements-napari.txt
 
 clean:                  ## forget results and logs, keep the environment
 	rm -rf results logs .snakemake

@@ -161,14 +161,7 @@ def _shards(prediction: Prediction) -> Iterator[tuple[Level, Box, npt.NDArray[np
 def _described(prediction: Prediction, name: str, own: dict[str, Any]) -> dict[str, Any]:
     """Attributes of the dense label image."""
     volume = prediction.volume
-    blocks = ngff.multiscales(
-        name,
-        prediction.axes,
-        prediction.levels,
-        volume.voxel_size_um,
-        volume.time_step_s,
-        "first",
-    )
+    blocks = ngff.multiscales(name, prediction.axes, prediction.levels, volume.calibration, "first")
     levels = [asdict(level) for level in prediction.levels]
     return {"ome": ngff.image_label(blocks), "equiscope": {"levels": levels, **own}}
 

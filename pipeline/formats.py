@@ -5,17 +5,20 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pipeline import formats_arrays
+from pipeline import formats_arrays, formats_bioio, formats_n5, formats_tiff
 from pipeline.config import is_pattern
 from pipeline.formats_arrays import HDF5, MRC, ZARR
+from pipeline.formats_bioio import BIOIO
+from pipeline.formats_czi import CZI
+from pipeline.formats_n5 import N5
 from pipeline.formats_planes import PLANES
 from pipeline.formats_tiff import TIFF
-from pipeline.formats_vendors import CZI, LIF, ND2
+from pipeline.formats_vendors import LIF, ND2
 from pipeline.headers import Format, Header, Voxels
 
 ONLY = "only"
 """The setting that takes the one image of a file."""
-ALL = {form.name: form for form in (TIFF, PLANES, ZARR, HDF5, MRC, ND2, LIF, CZI)}
+ALL = {form.name: form for form in (TIFF, PLANES, ZARR, HDF5, MRC, N5, ND2, LIF, CZI, BIOIO)}
 NAMED = 12
 """Images of a file that a sentence lists at most."""
 
@@ -25,24 +28,35 @@ def of(path: Path) -> Format:
 
     Raises ValueError where none can read it, or what reads it is not installed.
     """
-    if is_pattern(path):
-        return PLANES
-    if path.is_dir():
-        return ZARR if formats_arrays.is_zarr(path) else PLANES
-    name = path.name.lower()
-    found = next((form for form in ALL.values() if name.endswith(form.endings)), None)
-    if found is None:
-        endings = sorted({ending for form in ALL.values() for ending in form.endings})
-        raise ValueError(
-            f"{path}: files of this kind cannot be read. What can: {', '.join(endings)}, folders "
-            "of TIFF or PNG planes, OME-Zarr. Convert it to one of these, best to OME-TIFF."
-        )
+    found = _folder(path) if is_pattern(path) or path.is_dir() else _file(path)
     if importlib.util.find_spec(found.package) is None:
         raise ValueError(
             f"{path}: {found.name} is read by {found.package}, which is not installed. Install it: "
             f"pip install '.[{found.extra}]'"
         )
     return found
+
+
+def _folder(path: Path) -> Format:
+    if formats_n5.is_n5(path):
+        return N5
+    return ZARR if formats_arrays.is_zarr(path) else PLANES
+
+
+def _file(path: Path) -> Format:
+    name = path.name.lower()
+    found = next((form for form in ALL.values() if name.endswith(form.endings)), None)
+    if found is not None:
+        return found
+    if formats_bioio.reads(path):
+        return BIOIO
+    endings = sorted({ending for form in ALL.values() for ending in form.endings})
+    raise ValueError(
+        f"{path}: files of this kind cannot be read. What can: {', '.join(endings)}, folders of "
+        "TIFF or PNG planes, OME-Zarr, N5. Convert it to one of these, best to OME-TIFF; or "
+        f"install what may read it: pip install '.[{BIOIO.extra}]' and bioio's plugin for "
+        f"{path.suffix or 'its format'}."
+    )
 
 
 def chosen(where: str, path: Path, names: Sequence[str], setting: str) -> str:
@@ -62,6 +76,11 @@ def chosen(where: str, path: Path, names: Sequence[str], setting: str) -> str:
             f"`series: {names[0]}`, or that of another."
         )
     raise ValueError(f"{where}.series is {setting!r}, but {path} holds {held}. Name one of these.")
+
+
+def beside(path: Path) -> list[Path]:
+    """The other files that an image in this one lies in: OME-TIFF may be spread over several."""
+    return formats_tiff.beside(path) if of(path) is TIFF else []
 
 
 def header(path: Path, series: str) -> Header:

@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 import zarr
 
-from pipeline.headers import MICROMETRES, SECONDS, Format, Header, Voxels, readable, unnamed
+from pipeline.headers import (
+    SECONDS,
+    Format,
+    Header,
+    Voxels,
+    colour,
+    micrometres,
+    number,
+    readable,
+    told,
+    unnamed,
+)
 
 ANGSTROM_UM = 1e-4
 ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
@@ -77,12 +88,32 @@ def zarr_header(path: Path, name: str) -> Header:
         return Header(axes or unnamed(array.ndim), array.shape, dtype, (), {}, None)
     said = _multiscales(group.attrs)[0]
     axes, units = _axes(said.get("axes", []))
-    scale = dict(zip(axes, _scale(said), strict=True)) if _scale(said) else {}
-    voxel = {a: scale[a] * MICROMETRES[units[a]] for a in scale if units.get(a) in MICROMETRES}
-    step = scale["t"] * SECONDS[units["t"]] if units.get("t") in SECONDS and "t" in scale else None
+    try:
+        scale, shift = _transformed(said, len(axes))
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: the scale or the translation of its multiscales has not one number for "
+            f"each of the axes {axes}."
+        ) from error
+    step = number(scale[axes.index("t")]) if "t" in axes and scale else None
+    seconds = SECONDS.get(units.get("t", ""))
     omero = dict(group.attrs).get("ome", group.attrs).get("omero", {})
-    names = tuple(str(channel.get("label", "")) for channel in omero.get("channels", []))
-    return Header(axes, array.shape, dtype, names if all(names) else (), voxel, step)
+    channels = omero.get("channels", [])
+    names = tuple(str(channel.get("label", "")) for channel in channels)
+    return Header(
+        axes,
+        array.shape,
+        dtype,
+        names if all(names) else (),
+        micrometres(
+            {a: (scale[axes.index(a)], units.get(a)) for a in "zyx" if a in axes and scale}
+        ),
+        step * seconds if step and seconds else None,
+        told([colour(channel.get("color")) for channel in channels]),
+        micrometres(
+            {a: (shift[axes.index(a)], units.get(a)) for a in "zyx" if a in axes and shift}
+        ),
+    )
 
 
 def _axes(said: Sequence[Any]) -> tuple[str, dict[str, str]]:
@@ -94,14 +125,23 @@ def _axes(said: Sequence[Any]) -> tuple[str, dict[str, str]]:
     }
 
 
-def _scale(said: Mapping[str, Any]) -> list[float]:
-    """The finest level's scale, times that of the whole image where there is one."""
-    whole: list[float] = []
+def _transformed(said: Mapping[str, Any], count: int) -> tuple[list[float], list[float]]:
+    """Scale and translation of the finest level, through those of the whole image.
+
+    Each is empty where there is none. Raises ValueError where one has not `count` numbers.
+    """
+    scale: list[float] = []
+    shift: list[float] = []
     for block in (said["datasets"][0], said):
         for step in block.get("coordinateTransformations", []):
             if step["type"] == "scale":
-                whole = [a * b for a, b in zip(whole or [1] * 9, step["scale"], strict=False)]
-    return whole
+                by = [float(value) for value in step["scale"]]
+                scale = [a * b for a, b in zip(scale or [1.0] * count, by, strict=True)]
+                shift = [a * b for a, b in zip(shift, by, strict=True)] if shift else []
+            elif step["type"] == "translation":
+                by = [float(value) for value in step["translation"]]
+                shift = [a + b for a, b in zip(shift or [0.0] * count, by, strict=True)]
+    return scale, shift
 
 
 @contextlib.contextmanager
@@ -136,8 +176,9 @@ def hdf5_header(path: Path, name: str) -> Header:
         labels = [dimension.label.lower() for dimension in data.dims]
         axes = "".join(label if label and label in "tczyx" else "?" for label in labels)
         axes = unnamed(data.ndim) if set(axes) == {"?"} else axes
-        size = data.attrs.get("element_size_um", ())
-        voxel = dict(zip("zyx"[-len(size) :], map(float, size), strict=True)) if len(size) else {}
+        sizes = np.ravel(data.attrs.get("element_size_um", ()))
+        space = "zyx"[-len(sizes) :] if len(sizes) in (2, 3) else ""
+        voxel = micrometres({a: (size, "um") for a, size in zip(space, sizes, strict=False)})
         dtype = np.dtype(data.dtype).newbyteorder("=")
         return Header(axes, tuple(data.shape), dtype, (), voxel, None)
 

@@ -1,22 +1,37 @@
 """TIFF, BigTIFF, OME-TIFF and ImageJ's hyperstacks, read by tifffile."""
 
 import contextlib
+import html
 import logging
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import tifffile
 import zarr
 
-from pipeline.headers import COLOURS, MICROMETRES, SECONDS, Format, Header, Voxels
+from pipeline import raw_planes
+from pipeline.headers import (
+    COLOURS,
+    MICROMETRES,
+    SECONDS,
+    Format,
+    Header,
+    Voxels,
+    colour,
+    coloured,
+    micrometres,
+    number,
+    told,
+)
 
-Said = tuple[dict[str, float], float | None, tuple[str, ...]]
-"""Voxel size in um, time step in s, names of channels."""
+OPAQUE_WHITE = -1
+"""What the schema of OME-XML takes for the colour of a channel that tells none."""
+BINARY_ONLY = re.compile(r"<(?:\w+:)?BinaryOnly\s[^>]*MetadataFile=\"([^\"]+)\"")
+NO_UNIT = "reference frame"
+"""What the schema takes for the unit of a position that tells none: not a length."""
 DAMAGE = (tifffile.TiffFileError, LookupError, RuntimeError, OSError)
 
 
@@ -31,79 +46,32 @@ def series(path: Path) -> list[str]:
 def header(path: Path, name: str) -> Header:
     """What the file says of an image, without reading voxels."""
     with _opened(path) as tiff:
-        number = _number(tiff, path, name)
-        image = tiff.series[number]
+        place = _number(tiff, path, name)
+        image = tiff.series[place]
         axes, shape = image.axes.lower(), tuple(image.shape)
-        said: Said = _ome(tiff, number) or _imagej(tiff) or ({}, None, ())
-        voxel, step, names = said
+        said = _ome(tiff, place, image.name) or _imagej(tiff)
+        names: tuple[str, ...] = said.pop("channels", ())
         if "s" in axes:
             axes, shape, names = _coloured(path, axes, shape, names)
         axes = "".join(axis if axis in "tczyx" else "?" for axis in axes)
         dtype = np.dtype(image.dtype).newbyteorder("=")
-        return Header(axes, shape, dtype, names, voxel, step)
+        silent: dict[str, Any] = {"voxel_size_um": {}, "time_step_s": None}
+        return Header(axes, shape, dtype, names, **silent | said)
 
 
 @contextlib.contextmanager
 def voxels(path: Path, name: str) -> Iterator[Voxels]:
     """An image of the file, decoded where it is asked; what is not compressed is just read."""
-    with _complaints(), tifffile.TiffFile(path) as tiff:
+    with _complaints() as complaints, tifffile.TiffFile(path) as tiff:
+        _ = tiff.series
+        _check_planes(path, complaints)
         image = tiff.series[_number(tiff, path, name)]
         axes, shape = image.axes.lower(), tuple(image.shape)
-        array: Any = _raw(image) or zarr.open_array(image.aszarr(level=0), mode="r")
+        array: Any = raw_planes.raw(image) or zarr.open_array(image.aszarr(level=0), mode="r")
         if "s" in axes and "c" in axes:
             yield _Squeezed(array, axes.index("c"), _coloured(path, axes, shape, ())[1])
         else:
             yield array
-
-
-@dataclass(frozen=True)
-class _Raw:
-    """Planes that lie in files as they are in memory, each at its own place.
-
-    A plane is mapped to memory only while it is cut: a whole file that is mapped counts as memory.
-    """
-
-    shape: tuple[int, ...]
-    plane: tuple[int, ...]
-    dtype: np.dtype[Any]
-    places: tuple[tuple[str, int], ...]
-
-    def __getitem__(self, slices: tuple[slice, ...]) -> npt.NDArray[Any]:
-        leading = self.shape[: len(self.shape) - len(self.plane)]
-        spans = [range(side)[cut] for side, cut in zip(self.shape, slices, strict=True)]
-        inside = slices[len(leading) :]
-        result = np.empty([len(span) for span in spans], self.dtype.newbyteorder("="))
-        for index in np.ndindex(result.shape[: len(leading)]):
-            at = tuple(span[i] for span, i in zip(spans, index, strict=False))
-            file, offset = self.places[int(np.ravel_multi_index(at, leading)) if leading else 0]
-            plane = np.memmap(file, self.dtype, "r", offset, self.plane)
-            result[index] = plane[inside]
-        return result
-
-
-def _raw(image: Any) -> _Raw | None:
-    """The image as raw planes; None where a plane is compressed, in tiles, missing or in pieces."""
-    page, shape = image.keyframe, tuple(image.shape)
-    plane = tuple(page.shape)
-    leading = shape[: len(shape) - len(plane)]
-    if not page.is_final or page.is_tiled or shape[len(leading) :] != plane or image.dtype is None:
-        return None
-    dtype = np.dtype(image.parent.byteorder + image.dtype.char)
-    size, count = math.prod(plane) * dtype.itemsize, math.prod(leading)
-    if image.dataoffset is not None:
-        name, start = page.parent.filehandle.path, image.dataoffset
-        return _Raw(shape, plane, dtype, tuple((name, start + i * size) for i in range(count)))
-    if len(image.pages) != count or not all(map(_in_one_piece, image.pages)):
-        return None
-    places = tuple((one.parent.filehandle.path, one.dataoffsets[0]) for one in image.pages)
-    return _Raw(shape, plane, dtype, places)
-
-
-def _in_one_piece(page: Any) -> bool:
-    if page is None or not page.dataoffsets:
-        return False
-    ends = [a + size for a, size in zip(page.dataoffsets, page.databytecounts, strict=True)]
-    return ends[:-1] == list(page.dataoffsets[1:]) and ends[-1] - page.dataoffsets[0] == page.nbytes
 
 
 class _Squeezed:
@@ -124,10 +92,7 @@ def _coloured(
     if "c" in axes:
         at = axes.index("c")
         if shape[at] > 1:
-            raise ValueError(
-                f"{path} has {shape[at]} channels, and each of its voxels is a colour. "
-                "Split it into channels of one intensity each."
-            )
+            raise ValueError(coloured(path, shape[at]))
         axes, shape = axes.replace("c", ""), shape[:at] + shape[at + 1 :]
     count = shape[axes.index("s")]
     return axes.replace("s", "c"), shape, COLOURS[:count] if count in (3, 4) else names
@@ -152,6 +117,12 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
         with _complaints() as complaints, tifffile.TiffFile(path) as tiff:
             last = tiff.pages[-1]
             _ = tiff.series
+            _check_planes(path, complaints)
+            if found := BINARY_ONLY.search(tiff.ome_metadata or ""):
+                raise ValueError(
+                    f"{path} is a part of an image that {found[1]} describes. Give the path of "
+                    "that file; where it is no TIFF, save the image as one OME-TIFF."
+                )
             if any("invalid page offset" in complaint for complaint in complaints):
                 raise ValueError(f"{path} is truncated: it names planes that lie beyond its end.")
             if isinstance(last, tifffile.TiffPage) and last.dataoffsets:
@@ -161,6 +132,32 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
             yield tiff
     except DAMAGE as error:
         raise ValueError(f"{path} is no readable TIFF: {error}.") from error
+
+
+def beside(path: Path) -> list[Path]:
+    """The other files that hold planes of the images of this one."""
+    with _opened(path) as tiff:
+        names = re.findall(r"<(?:\w+:)?UUID\s[^>]*FileName=\"([^\"]+)\"", tiff.ome_metadata or "")
+        others = {html.unescape(name) for name in names} - {path.name}
+        return [path.parent / name for name in sorted(others)]
+
+
+def _check_planes(path: Path, complaints: Sequence[str]) -> None:
+    """Check that all planes are there: tifffile would put zeros for those that are not.
+
+    Raises ValueError where one lacks.
+    """
+    for complaint in complaints:
+        if found := re.search(r"failed to read '([^']+)'", complaint):
+            raise ValueError(
+                f"{path} is one of several files of an image, and {found[1]} is not there, or "
+                "not whole. Put all files of the image into one folder."
+            )
+        if "Missing data are zeroed" in complaint or "index out of range" in complaint:
+            raise ValueError(
+                f"{path} names planes that it does not hold: its recording was broken off, or the "
+                "file is not whole. Save those that are there as a new file."
+            )
 
 
 @contextlib.contextmanager
@@ -179,29 +176,62 @@ def _complaints() -> Iterator[list[str]]:
         tifffile.logger().removeFilter(keep)
 
 
-def _ome(tiff: tifffile.TiffFile, number: int) -> Said | None:
+def _ome(tiff: tifffile.TiffFile, place: int, name: str) -> dict[str, Any]:
+    """Fields of a header that the OME-XML tells of an image; empty where there is none."""
     if not tiff.ome_metadata:
-        return None
-    said: Any = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
-    images = said if isinstance(said, list) else [said]
-    pixels: Any = images[min(number, len(images) - 1)]["Pixels"]
-    voxel = {}
-    for axis in "zyx":
-        size = pixels.get(f"PhysicalSize{axis.upper()}")
-        unit = MICROMETRES.get(pixels.get(f"PhysicalSize{axis.upper()}Unit", "µm"))
-        if size and unit:
-            voxel[axis] = float(size) * unit
-    step, unit = pixels.get("TimeIncrement"), SECONDS.get(pixels.get("TimeIncrementUnit", "s"))
-    channels = pixels.get("Channel", [])
-    channels = channels if isinstance(channels, list) else [channels]
+        return {}
+    try:
+        images = _all(tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"])
+        # Images without planes are told, and are no series: numbers may differ.
+        named = [one for one in images if one.get("Name") == name]
+        image: Any = named[0] if len(named) == 1 else images[min(place, len(images) - 1)]
+        pixels: Any = image["Pixels"]
+    except (SyntaxError, LookupError, TypeError):
+        return {}
+    sizes = {a: _length(pixels, f"PhysicalSize{a.upper()}", "µm") for a in "zyx"}
+    step = number(pixels.get("TimeIncrement"))
+    unit = SECONDS.get(pixels.get("TimeIncrementUnit", "s"))
+    channels = _all(pixels.get("Channel", []))
     names = tuple(str(channel.get("Name", "")) for channel in channels)
-    return voxel, float(step) * unit if step and unit else None, names if all(names) else ()
+    return {
+        # A size of 0 stands for one that is not known.
+        "voxel_size_um": {axis: size for axis, size in micrometres(sizes).items() if size},
+        "time_step_s": step * unit if step and unit else None,
+        "channels": names if all(names) else (),
+        "colours": told([_ome_colour(channel.get("Color")) for channel in channels]),
+        "position_um": _ome_position(image, _all(pixels.get("Plane", []))),
+    }
 
 
-def _imagej(tiff: tifffile.TiffFile) -> Said | None:
+def _all(said: Any) -> list[Any]:
+    return said if isinstance(said, list) else [said]
+
+
+def _length(said: Any, name: str, unit: str) -> tuple[Any, Any]:
+    return said.get(name), said.get(f"{name}Unit", unit)
+
+
+def _ome_colour(said: Any) -> str:
+    """Of a signed number of 32 bits: red, green, blue, alpha."""
+    value = number(said)
+    if value is None or value == OPAQUE_WHITE or not -(2**31) <= value < 2**31:
+        return ""
+    return colour(f"{int(value) & 0xFFFFFFFF:08X}"[:6])
+
+
+def _ome_position(image: Any, planes: list[Any]) -> dict[str, float]:
+    """Of the first plane, else of the label of the stage."""
+    first: Any = min(planes, key=lambda p: [p.get(f"The{axis}", 0) for axis in "TCZ"], default={})
+    found = micrometres({a: _length(first, f"Position{a.upper()}", NO_UNIT) for a in "zyx"})
+    stage = image.get("StageLabel") or {}
+    return found or micrometres({a: _length(stage, a.upper(), NO_UNIT) for a in "zyx"})
+
+
+def _imagej(tiff: tifffile.TiffFile) -> dict[str, Any]:
+    """Fields of a header that ImageJ wrote; empty where the file is none of its own."""
     said: Any = tiff.imagej_metadata
     if not said:
-        return None
+        return {}
     unit = MICROMETRES.get(str(said.get("unit", "")).replace("\\u00B5", "µ"))
     voxel = {}
     if unit:
@@ -209,10 +239,15 @@ def _imagej(tiff: tifffile.TiffFile) -> Said | None:
             value = tiff.pages.first.tags.valueof(tag)
             if value and value[0]:
                 voxel[axis] = value[1] / value[0] * unit
-        if said.get("spacing"):
-            voxel["z"] = float(said["spacing"]) * unit
-    step = said.get("finterval")
-    return voxel, float(step) if step else None, ()
+        if spacing := number(said.get("spacing")):
+            voxel["z"] = spacing * unit
+    # The brightest entry of a table of colours is that of its channel.
+    bright = [bytes(np.asarray(table)[:, -1]).hex() for table in said.get("LUTs", [])]
+    return {
+        "voxel_size_um": voxel,
+        "time_step_s": number(said.get("finterval")) or None,
+        "colours": told([colour(one) for one in bright]),
+    }
 
 
 TIFF = Format("TIFF", (".tif", ".tiff", ".btf"), "tifffile", "", series, header, voxels)

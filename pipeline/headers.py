@@ -1,9 +1,11 @@
 """What a file says about the image it holds, whatever its format."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +30,8 @@ class Header:
     Attributes
     ----------
     axes: a letter for each side of `shape`; "?" for one that the file does not name.
+    colours: six hexadecimal digits for each channel; "" for one whose colour is not told.
+    position_um: where the centre of the first voxel lies, for each of z, y, x that is told.
     """
 
     axes: str
@@ -36,6 +40,8 @@ class Header:
     channels: tuple[str, ...]
     voxel_size_um: dict[str, float]
     time_step_s: float | None
+    colours: tuple[str, ...] = ()
+    position_um: dict[str, float] = field(default_factory=dict)
 
 
 class Voxels(Protocol):
@@ -88,3 +94,42 @@ def readable(
 def unnamed(count: int) -> str:
     """Axes of an image that does not say what they are: the last two of a plane are clear."""
     return "yx" if count == 2 else "?" * count
+
+
+def number(said: Any) -> float | None:
+    """What a file says as a finite number; None where it says none."""
+    try:
+        value = float(said)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def micrometres(said: Mapping[str, tuple[Any, Any]]) -> dict[str, float]:
+    """Lengths in um of pairs of a number and its unit, those that are both told and known."""
+    found = {
+        axis: (number(value), MICROMETRES.get(str(unit))) for axis, (value, unit) in said.items()
+    }
+    return {a: value * um for a, (value, um) in found.items() if value is not None and um}
+
+
+def colour(said: Any) -> str:
+    """Six digits of `RRGGBB`, `#RRGGBB` or `#AARRGGBB`; "" where it is no colour.
+
+    Nor is black one: nothing would be seen of the channel.
+    """
+    found = re.fullmatch(r"#?(?:[0-9a-f]{2})?([0-9a-f]{6})", str(said), re.IGNORECASE)
+    return found[1].upper() if found and int(found[1], 16) else ""
+
+
+def told(colours: Sequence[str]) -> tuple[str, ...]:
+    """The colours of all channels; empty where a file tells none of them."""
+    return tuple(colours) if any(colours) else ()
+
+
+def coloured(path: Path, count: int) -> str:
+    """Why a file is refused that has colours in several channels."""
+    return (
+        f"{path} has {count} channels, and each of its voxels is a colour. Split it into channels "
+        "of one intensity each."
+    )

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from pipeline import (
     checksums,
+    formats,
     intensities,
     ngff,
     publication,
@@ -109,7 +110,10 @@ def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]
     recipe = receipts.recipe(
         "ingest",
         task.model_dump(mode="json"),
-        {task.acquisition.path: receipts.file_fingerprint(watched(source.path))},
+        {
+            task.acquisition.path: receipts.file_fingerprint(watched(source.path)),
+            **{one.name: receipts.file_fingerprint(one) for one in formats.beside(source.path)},
+        },
     )
     levels = pyramid(
         source.axes,
@@ -185,14 +189,13 @@ def _attributes(
 ) -> dict[str, Any]:
     windows = _windows(building, levels, source.axes, task.ingest.quantiles)
     name = facts["volume"].removesuffix(".ome.zarr")
-    blocks = ngff.multiscales(
-        name, source.axes, levels, source.voxel_size_um, source.time_step_s, "mean"
-    )
+    placed = ngff.Calibration(source.voxel_size_um, source.time_step_s, source.position_um)
+    blocks = ngff.multiscales(name, source.axes, levels, placed, "mean")
     return {
         "ome": {
             "version": ngff.OME_VERSION,
             "multiscales": [blocks],
-            "omero": ngff.omero(source.channels, windows, source.dtype),
+            "omero": ngff.omero(source.channels, source.colours, windows, source.dtype),
         },
         "equiscope": {
             "name": name,
@@ -200,6 +203,7 @@ def _attributes(
             "levels": [asdict(level) for level in levels],
             "voxel_size_um": source.voxel_size_um,
             "time_step_s": source.time_step_s,
+            "position_um": source.position_um,
             "channels": list(source.channels),
             "windows": windows,
             "recipe": recipe,

@@ -73,4 +73,8 @@ def _meaning(said: Header) -> str:
     sizes = " x ".join(f"{axis} {size:.4g}" for axis, size in said.voxel_size_um.items())
     step = f", {said.time_step_s:.4g} s between frames" if said.time_step_s else ""
     channels = f", channels {', '.join(said.channels)}" if said.channels else ""
-    return f"{f'voxels of {sizes} um' if sizes else 'no voxel size'}{step}{channels}"
+    colours = f", colours {', '.join(c or 'none' for c in said.colours)}" if said.colours else ""
+    place = " x ".join(f"{axis} {at:.7g}" for axis, at in said.position_um.items())
+    position = f", first voxel at {place} um" if place else ""
+    told = f"voxels of {sizes} um" if sizes else "no voxel size"
+    return f"{told}{step}{channels}{colours}{position}"

@@ -1,6 +1,7 @@
 """The words of NGFF 0.5: what a store says about its levels and channels."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -13,12 +14,25 @@ UNIT = {"t": "second", "z": "micrometer", "y": "micrometer", "x": "micrometer"}
 COLOURS = ("FFFFFF", "00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
 
 
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Where and when the voxels of an image lie.
+
+    Attributes
+    ----------
+    position_um: of the first voxel's centre, for each of z, y, x that is known; empty for none.
+    """
+
+    voxel_size_um: Mapping[str, float]
+    time_step_s: float | None
+    position_um: Mapping[str, float]
+
+
 def multiscales(
     name: str,
     axes: str,
     levels: Sequence[Level],
-    voxel_size_um: Mapping[str, float],
-    time_step_s: float | None,
+    calibration: Calibration,
     sampling: Literal["mean", "first"],
 ) -> dict[str, Any]:
     """The `multiscales` block of NGFF 0.5.
@@ -27,15 +41,15 @@ def multiscales(
     voxel sizes; one made by taking every n-th voxel has not.
     """
     datasets = []
-    step = {"t": time_step_s or 1.0, "c": 1.0, **voxel_size_um}
+    time_step_s, origin = calibration.time_step_s, calibration.position_um
+    step = {"t": time_step_s or 1.0, "c": 1.0, **calibration.voxel_size_um}
     for level in levels:
         factors = dict(zip(axes, level.factors, strict=True))
         scale = [step[axis] * factors[axis] for axis in axes]
-        shift = [
-            (factors[axis] - 1) / 2 * step[axis] if sampling == "mean" else 0.0 for axis in axes
-        ]
+        moved = {a: (factors[a] - 1) / 2 * step[a] if sampling == "mean" else 0.0 for a in axes}
+        shift = [origin.get(axis, 0.0) + moved[axis] for axis in axes]
         transformations: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-        if level.number:
+        if level.number or origin:
             transformations.append({"type": "translation", "translation": shift})
         datasets.append({"path": str(level.number), "coordinateTransformations": transformations})
     described = []
@@ -57,28 +71,33 @@ def multiscales(
 def image_label(blocks: Mapping[str, Any]) -> dict[str, Any]:
     """The `ome` block of a label image with these `multiscales`.
 
-    Its background is transparent. An object's colour is left to the viewer, which makes it from
-    the id: a list of millions would outweigh the labels.
+    Colours are left to the viewer, which makes them from ids: a list of millions would outweigh
+    the labels, and of a list that names some, napari shows those alone.
     """
     described = {
         "version": OME_VERSION,
         "source": {"image": "../../"},
-        "colors": [{"label-value": 0, "rgba": [0, 0, 0, 0]}],
     }
     return {"version": OME_VERSION, "multiscales": [dict(blocks)], "image-label": described}
 
 
 def omero(
-    channels: Sequence[str], windows: Sequence[tuple[float, float]], dtype: np.dtype[Any]
+    channels: Sequence[str],
+    colours: Sequence[str],
+    windows: Sequence[tuple[float, float]],
+    dtype: np.dtype[Any],
 ) -> dict[str, Any]:
-    """The `omero` block: names, colours and display windows of the channels."""
+    """The `omero` block: names, colours and display windows of the channels.
+
+    A channel whose colour is "", or all where there are no colours, get one of `COLOURS`.
+    """
     limits = np.iinfo(dtype) if dtype.kind in "ui" else np.finfo(dtype)
     return {
         "channels": [
             {
                 "label": name,
                 "active": True,
-                "color": COLOURS[i % len(COLOURS)] if len(channels) > 1 else COLOURS[0],
+                "color": colour or COLOURS[i % len(COLOURS)],
                 "window": {
                     "min": float(limits.min),
                     "max": float(limits.max),
@@ -86,6 +105,8 @@ def omero(
                     "end": high,
                 },
             }
-            for i, (name, (low, high)) in enumerate(zip(channels, windows, strict=True))
+            for i, (name, colour, (low, high)) in enumerate(
+                zip(channels, colours or [""] * len(channels), windows, strict=True)
+            )
         ]
     }

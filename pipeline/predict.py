@@ -281,9 +281,7 @@ def _publish(
 ) -> None:
     """Describe labels and table, and put both where readers look."""
     axes = volume.axes.replace("c", "")
-    blocks = ngff.multiscales(
-        model, axes, levels, volume.voxel_size_um, volume.time_step_s, "first"
-    )
+    blocks = ngff.multiscales(model, axes, levels, volume.calibration, "first")
     described = {"levels": [asdict(level) for level in levels], **own}
     volumes.annotate(building, {"ome": ngff.image_label(blocks), "equiscope": described})
     volumes.describe_table(rows, model, own)

@@ -1,8 +1,9 @@
 """What a microscope wrote: what its file says, and what settings say where it is silent."""
 
 import contextlib
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ class Source:
     series: name of the image in the file.
     takes: the file's channel number for each of `channels`.
     file_axes: the file's own axes, in the file's order.
+    colours: six hexadecimal digits or "" for each of `channels`; empty where none is told.
+    position_um: of the first voxel's centre, for each spatial axis whose position is told.
     """
 
     path: Path
@@ -45,6 +48,8 @@ class Source:
     voxel_size_um: dict[str, float]
     time_step_s: float | None
     file_axes: str
+    colours: tuple[str, ...] = ()
+    position_um: dict[str, float] = field(default_factory=dict)
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         """The voxels of `box`, in native byte order.
@@ -155,10 +160,10 @@ def source(name: str, acquisition: Acquisition) -> Source:
     file_axes = axes_of(where, acquisition.axes, said)
     sides = dict(zip(file_axes, said.shape, strict=True))
     axes = kept_axes(sides)
-    names, takes = channels_of(where, acquisition.channels, said.channels, sides.get("c", 1))
+    count = sides.get("c", 1)
+    names, takes = channels_of(where, acquisition.channels, said.channels, count)
     sides["c"] = len(names)
     voxel = _voxel_size(where, acquisition.voxel_size_um, said.voxel_size_um, axes)
-    step = said.time_step_s if acquisition.time_step_s == FROM_FILE else acquisition.time_step_s
     if said.dtype.kind not in "uif":
         raise ValueError(f"{where}.path: voxels of type {said.dtype} are no intensities.")
     return Source(
@@ -171,8 +176,10 @@ def source(name: str, acquisition: Acquisition) -> Source:
         channels=names,
         takes=takes,
         voxel_size_um=voxel,
-        time_step_s=float(step) if step else None,
+        time_step_s=_time_step(acquisition.time_step_s, said.time_step_s),
         file_axes=file_axes,
+        colours=tuple(said.colours[take] for take in takes) if len(said.colours) == count else (),
+        position_um={axis: place for axis, place in said.position_um.items() if axis in axes},
     )
 
 
@@ -187,7 +194,13 @@ def axes_of(where: str, setting: str, said: Header) -> str:
     if setting == FROM_FILE and "?" in axes:
         raise ValueError(
             f"{where}.axes: the file does not say what its {len(said.shape)} axes {said.shape} "
-            f"are. Add the line `axes: ...` to it, such as `axes: zyx`."
+            f"are. Add the line `axes: ...` to it, such as `axes: {_likely(axes)}`."
+        )
+    if setting == FROM_FILE and "z" in axes and len({*axes} & {"y", "x"}) == 1:
+        section = axes.replace("z", "y" if "x" in axes else "x")
+        raise ValueError(
+            f"{where}.axes: the file holds a section in depth, its axes are {axes}. Say that its "
+            f"depth lies in the plane: add the line `axes: {section}` to it."
         )
     if len(axes) != len(said.shape) or len(set(axes)) != len(axes):
         raise ValueError(
@@ -200,6 +213,14 @@ def axes_of(where: str, setting: str, said: Header) -> str:
             f"{where}.axes is {axes!r}: each must be one of t, c, z, y, x, with y and x among them."
         )
     return axes
+
+
+def _likely(axes: str) -> str:
+    """Letters for all axes, of those that are still free where the file names some."""
+    free = [axis for axis in "zct" if axis not in axes]
+    if set(axes) == {"?"} and len(axes) <= len(CANONICAL):
+        return CANONICAL[-len(axes) :]
+    return "".join(free.pop(0) if axis == "?" and free else axis for axis in axes)
 
 
 def channels_of(
@@ -218,6 +239,12 @@ def channels_of(
         f"{where}.channels is {list(setting)}, but the file has {count} channels {held}of other "
         "names. Name some of them; or, where the file has no names, all."
     )
+
+
+def _time_step(setting: str | float, said: float | None) -> float | None:
+    """In seconds; a file that says 0, or less, or no number says nothing."""
+    step = said if isinstance(setting, str) else setting
+    return float(step) if step and 0 < step < math.inf else None
 
 
 def _voxel_size(

@@ -14,6 +14,7 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from pipeline import receipts, sharding
+from pipeline.ngff import Calibration
 from pipeline.tiles import Box, Level, boxes, placed
 
 Read = Callable[[int, Box], npt.NDArray[Any]]
@@ -32,6 +33,7 @@ class Volume:
     ----------
     windows: for each channel, the intensities that become 0 and 1 for a network.
     recipe: hash of what the image was made from.
+    position_um: of the first voxel's centre, for each spatial axis whose position is known.
     """
 
     store: Path
@@ -43,6 +45,12 @@ class Volume:
     windows: tuple[tuple[float, float], ...]
     recipe: str
     facts: dict[str, Any]
+    position_um: dict[str, float]
+
+    @property
+    def calibration(self) -> Calibration:
+        """Where and when its voxels lie, and those of its labels."""
+        return Calibration(self.voxel_size_um, self.time_step_s, self.position_um)
 
     @property
     def space(self) -> str:
@@ -307,6 +315,7 @@ def open_volume(store: Path) -> Volume:
         windows=tuple((low, high) for low, high in own["windows"]),
         recipe=own["recipe"]["hash"],
         facts=own["facts"],
+        position_um=own.get("position_um", {}),
     )
 
 

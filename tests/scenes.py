@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import tifffile
+import yaml
 
-from pipeline import config, ingest, sections
+from pipeline import config, finetune, ingest, predict, receipts, sections, volumes
 from pipeline.simulate import Optics, ellipsoids, fluorescence
 
 OPTICS = Optics(
@@ -158,3 +159,19 @@ PREDICT = {
 def predict_task(**given: Any) -> config.PredictTask:
     """Small tiles, so that small volumes have many."""
     return config.PredictTask.model_validate({"predict": PREDICT | given})
+
+
+def predicted(folder: Path, acquired: sections.Acquisition, base: str) -> volumes.Volume:
+    """A volume with the labels and the table that a base model makes as it is, `nuclei`."""
+    receipt = folder / "ingest" / "sample.json"
+    ingest.ingest(receipt, ingest_task(acquired), here)
+    volume = volumes.open_volume(receipts.result(receipt, "volume"))
+    settings = yaml.safe_load((Path(__file__).parents[1] / "config.yaml").read_text("utf-8"))
+    task = finetune_task([], volume.channels[0], base=base, network=settings["network"])
+    model = folder / "finetune" / "nuclei.json"
+    asked = task.model_copy(update={"diameter_um": 5.0})
+    finetune.finetune(model, {"sample": receipt}, asked, here)
+    made = folder / "predict" / "nuclei" / "sample.json"
+    predict.predict(made, receipt, model, predict_task(), predict.Means(1), here)
+    assert receipts.read(made)["facts"]["objects"] > 0
+    return volume

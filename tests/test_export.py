@@ -86,7 +86,7 @@ def predicted(folder, axes):
     finished = tables.finish(groups, rows / volumes.TABLE, measure)
     own = {"recipe": recipe, "facts": {"objects": finished.objects}}
     volumes.describe_table(rows, "cells", own)
-    blocks = ngff.multiscales("cells", axes, levels, volume.voxel_size_um, None, "first")
+    blocks = ngff.multiscales("cells", axes, levels, volume.calibration, "first")
     described = {"levels": [asdict(level) for level in levels], **own}
     volumes.annotate(building, {"ome": ngff.image_label(blocks), "equiscope": described})
     publication.publish(rows, volume.store / "tables" / "cells")

@@ -197,7 +197,10 @@ def test_what_cannot_be_read_is_said_in_one_sentence(tmp_path, name, content, se
     assert sentence in refused(tmp_path / name)
 
 
-@pytest.mark.parametrize("form", [f for f in formats.ALL.values() if f.extra], ids=lambda f: f.name)
+OPTIONAL = [form for form in formats.ALL.values() if form.extra and form.endings]
+
+
+@pytest.mark.parametrize("form", OPTIONAL, ids=lambda form: form.name)
 def test_an_absent_reader_is_named_with_what_installs_it(tmp_path, monkeypatch, form):
     monkeypatch.setattr(formats.importlib.util, "find_spec", lambda _: None)
     path = tmp_path / f"a{form.endings[0]}"

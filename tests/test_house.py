@@ -16,9 +16,10 @@ CORE = {
 EFFECTS = {
     "volumes", "publication", "sharding", "shards", "records", "pyramid", "progress", "view",
     "segment", "sweep", "tasks", "chunks", "memory", "tables", "weights", "receipts", "bases",
-    "checkpoints", "readers", "headers", "formats", "formats_tiff", "formats_planes",
-    "formats_arrays", "formats_vendors", "annotations", "label_images", "drawings",
-    "marks", "lessons", "members", "survey", "checksums",
+    "checkpoints", "checksums", "survey", "readers", "headers", "formats", "formats_tiff",
+    "formats_planes", "formats_arrays", "formats_vendors", "formats_czi", "formats_n5",
+    "formats_bioio", "raw_planes", "annotations", "label_images", "drawings",
+    "marks", "lessons", "members",
 }  # fmt: skip
 CLUSTER = {"cluster", "dealing", "arrays", "submission", "slurm", "processes"}
 STAGES = {
