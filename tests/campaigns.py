@@ -89,6 +89,7 @@ def settings(**sections: Any) -> dict[str, Any]:
     given["ingest"] |= {
         "chunk_voxels": {"yx": [32, 32], "zyx": [8, 32, 32]},
         "shard_voxels": {"yx": [32, 64], "zyx": [8, 32, 64]},
+        "shard_frames": {"yx": 1, "zyx": 1},
         "smallest_level_voxels": 48,
     }
     given["every_model"] |= {"base": "none"}

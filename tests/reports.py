@@ -1,7 +1,7 @@
 """Results of a campaign with one model and one acquisition, and the report about them."""
 
 import re
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from html.parser import HTMLParser
 
 import numpy as np
@@ -98,14 +98,7 @@ class Bench:
     def _predicted(self):
         frames = self.predicted if "t" in self.axes else self.predicted[None]
         store, axes = self.volume.store / "labels" / MODEL, self.volume.axes.replace("c", "")
-        at = self.volume.axes.index("c")
-        levels = [
-            replace(level, **{
-                key: tuple(v for i, v in enumerate(getattr(level, key)) if i != at)
-                for key in ("factors", "shape", "chunk", "shard")
-            })
-            for level in self.volume.levels
-        ]  # fmt: skip
+        levels = self.volume.label_levels
         store.parent.mkdir()
         volumes.create(store, levels, axes, np.uint64, "labels")
         for level in levels:

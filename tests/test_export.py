@@ -1,7 +1,7 @@
 """A prediction in other tools' forms: the same objects under other names."""
 
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import ngio
 import numpy as np
@@ -38,17 +38,7 @@ def predicted(folder, axes):
     receipt = folder / "predict" / "cells" / "wound.json"
     recipe = receipts.recipe("predict", {}, {"image": receipts.identity(ingested)})
 
-    at = volume.axes.index("c")
-    levels = [
-        replace(
-            level,
-            **{
-                name: getattr(level, name)[:at] + getattr(level, name)[at + 1 :]
-                for name in ("factors", "shape", "chunk", "shard")
-            },
-        )
-        for level in volume.levels
-    ]
+    levels = volume.label_levels
     building, rows = folder / "building", folder / "rows"
     volumes.create(building, levels, axes, np.uint64, "labels")
     for level in levels:

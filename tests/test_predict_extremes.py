@@ -44,7 +44,7 @@ def test_a_raw_file_that_is_harmed_midway_is_named_and_once_back_nothing_shows(
         scenes.here(work)
 
     receipt = tmp_path / "ingest" / "dish.json"
-    with pytest.raises(OSError, match=r"raw\.tif cannot be read .*put it back whole and run again"):
+    with pytest.raises(OSError, match=r"raw\.tif cannot be read.*put it back whole and run again"):
         ingest.ingest(receipt, task, harming)
     assert not receipt.exists()
     raw.write_bytes(whole)

@@ -195,7 +195,7 @@ def test_a_volume_that_vanishes_midway_is_said_and_yields_no_labels(results, mon
 
 
 def test_a_job_says_the_same_sentence(results):
-    shard = results.store / "0" / "c" / "2" / "0" / "0" / "0"
+    shard = results.store / "0" / "c" / "1" / "0" / "0" / "0"
     shard.unlink()
     done = run(results, "--place", "local", "--jobs", "2")
     assert done.returncode == 1
