@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pipeline import formats_arrays
+from pipeline import formats_arrays, formats_cv8000, formats_imagexpress
 from pipeline.config import is_pattern
 from pipeline.formats_arrays import HDF5, MRC, ZARR
+from pipeline.formats_cv8000 import CV8000
+from pipeline.formats_imagexpress import IMAGEXPRESS
 from pipeline.formats_planes import PLANES
 from pipeline.formats_tiff import TIFF
 from pipeline.formats_vendors import CZI, LIF, ND2
@@ -15,7 +17,8 @@ from pipeline.headers import Format, Header, Voxels
 
 ONLY = "only"
 """The setting that takes the one image of a file."""
-ALL = {form.name: form for form in (TIFF, PLANES, ZARR, HDF5, MRC, ND2, LIF, CZI)}
+PLATES = (IMAGEXPRESS, CV8000)
+ALL = {form.name: form for form in (TIFF, PLANES, ZARR, HDF5, MRC, ND2, LIF, CZI, *PLATES)}
 NAMED = 12
 """Images of a file that a sentence lists at most."""
 
@@ -28,7 +31,7 @@ def of(path: Path) -> Format:
     if is_pattern(path):
         return PLANES
     if path.is_dir():
-        return ZARR if formats_arrays.is_zarr(path) else PLANES
+        return _of_folder(path)
     name = path.name.lower()
     found = next((form for form in ALL.values() if name.endswith(form.endings)), None)
     if found is None:
@@ -43,6 +46,20 @@ def of(path: Path) -> Format:
             f"pip install '.[{found.extra}]'"
         )
     return found
+
+
+def _of_folder(path: Path) -> Format:
+    if formats_arrays.is_zarr(path):
+        return ZARR
+    if formats_cv8000.is_plate(path):
+        return CV8000
+    return IMAGEXPRESS if formats_imagexpress.is_plate(path) else PLANES
+
+
+def is_plate(path: Path) -> bool:
+    """Whether the images of a path are the fields of a plate, called ROW/COLUMN/FIELD."""
+    form = of(path)
+    return form in PLATES or (form is ZARR and formats_arrays.is_plate(path))
 
 
 def chosen(where: str, path: Path, names: Sequence[str], setting: str) -> str:

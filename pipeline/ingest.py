@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import ngff, publication, readers, receipts, shards, volumes
-from pipeline.config import IngestTask, watched
+from pipeline.config import IngestTask
 from pipeline.readers import Source
 from pipeline.tiles import Box, Level, pyramid
 
@@ -59,7 +59,7 @@ def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]
     recipe = receipts.recipe(
         "ingest",
         task.model_dump(mode="json"),
-        {task.acquisition.path: receipts.file_fingerprint(watched(source.path))},
+        {task.acquisition.path: readers.identity(source)},
     )
     levels = pyramid(
         source.axes,

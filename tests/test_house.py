@@ -17,6 +17,7 @@ EFFECTS = {
     "sweep", "tasks", "chunks", "memory", "tables", "weights", "receipts", "bases", "checkpoints",
     "readers", "headers", "formats", "formats_tiff", "formats_planes", "formats_arrays",
     "formats_vendors", "annotations", "label_images", "drawings", "marks", "lessons", "members",
+    "formats_plates", "formats_imagexpress", "formats_cv8000", "campaigns",
 }  # fmt: skip
 CLUSTER = {"cluster", "dealing", "arrays", "submission", "slurm", "processes"}
 STAGES = {
@@ -29,6 +30,7 @@ STAGES = {
     "export",
     "inspect",
     "verify",
+    "plate",
 }
 REPORT = {path.stem for path in PACKAGE.glob("report_*.py")}
 FOUNDATION = {"config", "sections", "faults", "__init__"}
@@ -103,5 +105,6 @@ def test_submitit_is_imported_behind_the_door_to_slurm_alone():
 def test_the_snakefile_imports_the_settings_alone():
     text = (PACKAGE.parent / "Snakefile").read_text()
     assert [line for line in text.splitlines() if "pipeline" in line and "import" in line] == [
-        "from pipeline import config as campaigns"
+        "from pipeline import campaigns",
+        "from pipeline import config as settings",
     ]
