@@ -76,7 +76,9 @@ def _expanded(campaign: Campaign, images: Mapping[str, Mapping[str, str]]) -> Ca
             new: acquisition.model_copy(update={"series": one})
             for new, one in images.get(name, {}).items()
         } or {name: acquisition}
-        if taken := sorted(made.keys() & (acquisitions.keys() | campaign.acquisitions.keys() - {name})):
+        if taken := sorted(
+            made.keys() & (acquisitions.keys() | campaign.acquisitions.keys() - {name})
+        ):
             raise ValueError(
                 f"acquisitions.{name}.series is {EVERY!r}, which makes the acquisition {taken[0]}, "
                 "but another entry has or makes this name. Rename one of them."
