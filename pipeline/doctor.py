@@ -110,8 +110,10 @@ def _channel_faults(name: str, model: Model, sources: dict[str, Source]) -> list
     faults = [
         (
             acquisition,
-            f"models.{name}.channel is {model.channel!r}, but the acquisition {acquisition} has "
-            f"the channels {', '.join(sources[acquisition].channels)}. Name one of them.",
+            (
+                f"models.{name}.channel is {model.channel!r}, but the acquisition {acquisition} "
+                f"has the channels {', '.join(sources[acquisition].channels)}. Name one of them."
+            ),
         )
         for acquisition in used
         if acquisition in sources and model.channel not in sources[acquisition].channels

@@ -26,8 +26,8 @@ SHEET = ".htd"
 FOLDER = re.compile(r"(TimePoint|ZStep)_(\d+)", re.IGNORECASE)
 GUID = r"[0-9A-F]{8}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{12}"
 NAME = re.compile(
-    r"(?P<plate>.+)_(?P<row>[A-Z]{1,2})(?P<column>\d{2})(?:_s(?P<site>\d+))?(?:_w(?P<wave>\d+))?"
-    rf"(?P<small>_thumb)?(?P<guid>{GUID})?\.tiff?",
+    r"(?P<plate>.+?)_(?P<row>(?-i:[A-Z]{1,2}))(?P<column>\d{2})"
+    rf"(?:_s(?P<site>\d+))?(?:_w(?P<wave>\d+))?(?P<small>_thumb)?(?P<guid>{GUID})?\.tiff?",
     re.IGNORECASE,
 )
 Z_STEP, PROJECTED, RECORDED = "Z Step", "Z Projection Method", "acquisition-time-local"
@@ -59,7 +59,7 @@ def scan(path: Path) -> Plate:
             if named["small"] or (sheet and named["plate"].lower() != sheet.stem.lower()):
                 continue
             plates.add(named["plate"])
-            field = f"{named['row'].upper()}/{named['column']}/{int(named['site'] or 1)}"
+            field = f"{named['row']}/{named['column']}/{int(named['site'] or 1)}"
             plane = (time, int(named["wave"] or 1), z)
             formats_plates.add(fields.setdefault(field, {}), plane, file, field)
     if not fields:
