@@ -5,8 +5,12 @@ import json
 import shlex
 import subprocess
 
-# Rules say `python`: it is the one that runs Snakemake, whatever else the machine has.
-shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+# Rules say `python`: it is the one that runs Snakemake, whatever else the machine has. What fails
+# before `tee` has failed: a prefix of one's own takes the place of Snakemake's, which says so.
+shell.prefix(
+    "set -euo pipefail;"
+    f" export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+)
 
 
 REPORT_ARGUMENTS = f"{LOGS}/report/campaign.arguments"
