@@ -69,13 +69,16 @@ def test_ngio_opens_the_plate_its_wells_and_images(results, ingested):
         assert (found[name].get_image().get_as_numpy() == voxels[0]).all()
 
 
-def test_ome_zarr_py_opens_the_plate(results):
+def test_ome_zarr_py_opens_the_plate(results, ingested):
     [*nodes] = Reader(parse_url(made(results)))()
     assert [type(spec).__name__ for spec in nodes[0].specs] == ["Plate"]
-    # Wells of the plate's rows and columns lie side by side: 2 rows, 2 columns, one empty.
+    # It shows the first field of each well, wells side by side as rows and columns of the plate.
     whole = np.asarray(nodes[0].data[0])
-    assert whole.shape[0] == 2
-    assert whole.any()
+    assert whole.shape == (2, 3, 80, 100)
+    assert (whole[..., :40, :50] == ingested[1]["B/02/1"][0]).all()
+    assert (whole[..., :40, 50:] == ingested[1]["B/11/1"][0]).all()
+    assert (whole[..., 40:, :50] == ingested[1]["AA/02/1"][0]).all()
+    assert not whole[..., 40:, 50:].any()
 
 
 def test_rows_and_columns_are_in_the_order_of_the_plate(results):
