@@ -49,7 +49,8 @@ def plate(receipt: Path, images: Sequence[Path]) -> None:
     for well, names in wells.items():
         _group(building / well, {"ome": ngff.well(names)})
     for name, store in stores.items():
-        (building / name).symlink_to(os.path.relpath(store, (target / name).parent))
+        place = (target.parent.resolve() / target.name / name).parent
+        (building / name).symlink_to(os.path.relpath(store.resolve(), place))
     publication.publish(building, target)
     log.info("%d fields in %d wells, in %s", len(fields), len(wells), target)
 

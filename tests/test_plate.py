@@ -104,6 +104,12 @@ def test_fields_are_stored_once_and_move_with_the_results(results, tmp_path):
     assert ngio.open_ome_zarr_plate(str(moved)).get_images().keys() == set(NAMES)
 
 
+def test_results_on_another_disk_are_found(results, tmp_path):
+    (tmp_path / "deep" / "down").mkdir(parents=True)
+    (results / "plate").symlink_to(tmp_path / "deep" / "down")
+    assert ngio.open_ome_zarr_plate(str(made(results))).get_images().keys() == set(NAMES)
+
+
 def test_labels_that_come_later_are_in_the_plate(results):
     store = made(results)
     volume = volumes.open_volume(results / "ingest" / "mine-B-11-1.ome.zarr")

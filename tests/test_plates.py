@@ -13,7 +13,7 @@ import zarr
 from ome_zarr.format import FormatV04, FormatV05
 from ome_zarr.writer import write_image, write_plate_metadata, write_well_metadata
 
-from pipeline import formats, formats_planes, ingest, inspect, readers, volumes
+from pipeline import formats, formats_planes, formats_plates, ingest, inspect, readers, volumes
 from pipeline.tiles import Box
 
 
@@ -208,6 +208,13 @@ def test_each_field_of_a_cellvoyager_has_its_own_planes(tmp_path, shape):
         assert source.voxel_size_um["x"] == source.voxel_size_um["y"] == 0.325
         assert source.voxel_size_um.get("z") == (plates.Z_STEP_UM if shape[2] > 1 else None)
         assert source.time_step_s == (plates.STEP_S if shape[0] > 1 else None)
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(1, "A"), (26, "Z"), (27, "AA"), (32, "AF"), (52, "AZ"), (53, "BA")]
+)
+def test_rows_are_called_as_on_the_plate(number, name):
+    assert formats_plates.row_name(number) == name
 
 
 def test_a_missing_plane_of_a_cellvoyager_is_named(tmp_path):
