@@ -6,6 +6,7 @@ MetaXpress keeps its own files without a .HTD and with a GUID in each name. Proj
 ZStep_0, or beside the folders of z. Exports repeat what was recorded once at every z and time.
 """
 
+import contextlib
 import csv
 import itertools
 import os
@@ -152,7 +153,12 @@ def names(plate: Plate) -> Mapping[int, str]:
 
 def repeated(plate: Plate) -> frozenset[int]:
     """Channels that an export repeats, by what some planes of each say of themselves."""
-    return frozenset(c for c, planes in _firsts(plate).items() if _repeats(planes))
+    found = set()
+    for channel, planes in _firsts(plate).items():
+        # A damaged plane is named where its own field is opened, and stops no other.
+        with contextlib.suppress(ValueError):
+            found |= {channel} if _repeats(planes) else set()
+    return frozenset(found)
 
 
 def _repeats(planes: Mapping[Plane, str]) -> bool:

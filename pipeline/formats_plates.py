@@ -148,11 +148,12 @@ def add(planes: dict[Plane, str], plane: Plane, file: str, where: str) -> None:
 
 def _opened(maker: Maker, path: Path) -> _Opened:
     """A plate as it was when it was last listed: a job asks for it box by box."""
-    if path not in _OPENED:
+    place = path.absolute()
+    if place not in _OPENED:
         while len(_OPENED) >= KEPT:
             _OPENED.pop(next(iter(_OPENED)), None)
-        _OPENED[path] = _Opened(maker, path)
-    return _OPENED[path]
+        _OPENED[place] = _Opened(maker, path)
+    return _OPENED[place]
 
 
 def _grid(plate: Plate, names: Mapping[int, str], repeated: frozenset[int]) -> Grid:
@@ -186,13 +187,13 @@ def _grid(plate: Plate, names: Mapping[int, str], repeated: frozenset[int]) -> G
 
 def _series(maker: Maker, path: Path) -> list[str]:
     """The fields of a plate, which is looked at anew only where a folder of it was changed."""
-    known = _OPENED.get(path)
+    known = _OPENED.get(path.absolute())
     try:
         is_as_known = known is not None and stamp(*known.plate.stamps) == known.plate.stamps
     except OSError:
         is_as_known = False
     if not is_as_known:
-        _OPENED.pop(path, None)
+        _OPENED.pop(path.absolute(), None)
     return list(_opened(maker, path).plate.fields)
 
 

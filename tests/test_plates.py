@@ -149,10 +149,14 @@ def test_a_sheet_without_planes_says_what_they_should_be_called(tmp_path):
     assert "has a name such as 9987_B02_s1_w1.TIF" in refused(tmp_path, "B/02/1")
 
 
-def test_a_damaged_plane_is_named(tmp_path):
-    path = plates.exported(tmp_path / "plate", plates.fields(shape=(1, 1, 1, 5, 6)))
-    (path / "TimePoint_1" / "9987_B02_s1_w1.TIF").write_bytes(b"no TIFF")
-    assert "9987_B02_s1_w1.TIF is no readable TIFF" in refused(path, "B/02/1")
+@pytest.mark.parametrize("z", [1, 3])
+def test_a_damaged_plane_is_named_and_stops_no_other_field(tmp_path, z):
+    path = plates.exported(tmp_path / "plate", plates.fields(shape=(1, 1, 3, 5, 6)))
+    for file in path.glob("TimePoint_1/ZStep_0/*.TIF"):
+        file.unlink()
+    (path / "TimePoint_1" / f"ZStep_{z}" / "9987_B02_s1_w1.TIF").write_bytes(b"no TIFF")
+    assert f"ZStep_{z}/9987_B02_s1_w1.TIF is no readable TIFF" in refused(path, "B/02/1")
+    assert opened(path, "B/02/2").shape == (1, 3, 5, 6)
 
 
 def test_only_the_planes_that_are_asked_for_are_read(tmp_path, monkeypatch):
