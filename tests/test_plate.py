@@ -63,7 +63,7 @@ def test_a_plate_is_valid_down_to_its_images(results):
 def test_ngio_opens_the_plate_its_wells_and_images(results, ingested):
     opened = ngio.open_ome_zarr_plate(str(made(results)))
     assert set(opened.wells_paths()) == {"B/02", "B/11", "AA/02"}
-    found = opened.get_images()
+    found = opened.get_images(max_workers=1)
     assert set(found) == set(NAMES)
     for name, voxels in ingested[1].items():
         assert (found[name].get_image().get_as_numpy() == voxels[0]).all()
@@ -101,13 +101,15 @@ def test_fields_are_stored_once_and_move_with_the_results(results, tmp_path):
     assert sum(path.stat().st_size for path in store.rglob("*") if not path.is_symlink()) < 50_000
     results.rename(tmp_path / "elsewhere")
     moved = tmp_path / "elsewhere" / "plate" / "mine.ome.zarr"
-    assert ngio.open_ome_zarr_plate(str(moved)).get_images().keys() == set(NAMES)
+    assert ngio.open_ome_zarr_plate(str(moved)).get_images(max_workers=1).keys() == set(NAMES)
 
 
 def test_results_on_another_disk_are_found(results, tmp_path):
     (tmp_path / "deep" / "down").mkdir(parents=True)
     (results / "plate").symlink_to(tmp_path / "deep" / "down")
-    assert ngio.open_ome_zarr_plate(str(made(results))).get_images().keys() == set(NAMES)
+    assert ngio.open_ome_zarr_plate(str(made(results))).get_images(max_workers=1).keys() == set(
+        NAMES
+    )
 
 
 def test_labels_that_come_later_are_in_the_plate(results):
@@ -124,7 +126,7 @@ def test_labels_that_come_later_are_in_the_plate(results):
     )
     volumes.annotate(labels, {"ome": ngff.image_label(blocks)})
     publication.list_children(volume.store / "labels", "labels")
-    image = ngio.open_ome_zarr_plate(str(store)).get_images()["B/11/1"]
+    image = ngio.open_ome_zarr_plate(str(store)).get_images(max_workers=1)["B/11/1"]
     assert image.list_labels() == ["cells"]
     assert (image.get_label("cells").get_as_numpy() == 7).all()
     ome_zarr_models.open_ome_zarr(zarr.open_group(store, mode="r"))
@@ -241,7 +243,10 @@ def test_a_whole_plate_runs_and_runs_but_once(campaign):
     asked = ("--", "results/plate/mine.json")
     campaigns.finish(campaign, *asked)
     store = campaign / "results" / "plate" / "mine.ome.zarr"
-    assert ngio.open_ome_zarr_plate(str(store)).get_images().keys() == {"B/02/1", "C/11/2"}
+    assert ngio.open_ome_zarr_plate(str(store)).get_images(max_workers=1).keys() == {
+        "B/02/1",
+        "C/11/2",
+    }
     assert campaigns.planned(campaign, *asked) == set()
 
 
