@@ -8,13 +8,15 @@ raw files --ingest--> volumes --predict--> labels, tables --report--> results/re
 import sys
 from pathlib import Path
 
-from pipeline import config as campaigns
+from pipeline import campaigns
+from pipeline import config as settings
 
 try:
-    campaign = campaigns.load(Path("config.yaml"), config)
+    loaded = campaigns.load(Path("config.yaml"), config)
 except ValueError as fault:
     raise SystemExit(f"equiscope: {fault}") from None
 
+campaign, PLATES = loaded.campaign, loaded.plates
 RESULTS, LOGS = campaign.results, "logs"
 
 
@@ -23,6 +25,7 @@ include: "workflow/rules/ingest.smk"
 include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/finetune.smk"
 include: "workflow/rules/predict.smk"
+include: "workflow/rules/plate.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -41,6 +44,7 @@ rule all:
         predictions,
         expand(f"{RESULTS}/ingest/{{name}}.json", name=campaign.acquisitions),
         expand(f"{RESULTS}/finetune/{{name}}.json", name=campaign.models),
+        expand(f"{RESULTS}/plate/{{name}}.json", name=PLATES),
 
 
 onstart:

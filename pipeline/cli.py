@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from pipeline import __version__, cluster, config
+from pipeline import __version__, campaigns, cluster, config
 from pipeline.config import Campaign
 from pipeline.sections import Section
 
@@ -139,6 +139,12 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--model", type=Path, required=True, help="the model's finetune receipt")
     _add_jobs(predict)
 
+    plate = command("plate", _plate, "volumes of all fields -> one plate that refers to them")
+    plate.add_argument(
+        "receipt", type=Path, help="file to write when done: results/plate/NAME.json"
+    )
+    _add_receipts(plate, "--images", "ingest receipts of all fields")
+
     report = command("report", _report, "all results -> a page that shows and judges them")
     _add_stage(report)
     _add_receipts(report, "--predictions", "predict receipts of the whole campaign")
@@ -212,11 +218,16 @@ def _task(
 
 
 def _campaign(options: argparse.Namespace) -> Campaign:
+    return campaigns.load(*_given(options)).campaign
+
+
+def _given(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """The file of a campaign's settings, and what the command line says instead."""
     try:
         overrides: dict[str, Any] = json.loads(options.overrides)
     except json.JSONDecodeError as error:
         raise ValueError(f"--overrides is no JSON: {error}.") from error
-    return config.load(options.config or Path("config.yaml"), overrides)
+    return options.config or Path("config.yaml"), overrides
 
 
 def _run(options: argparse.Namespace) -> Callable[[cluster.Work[Any]], None]:
@@ -242,7 +253,7 @@ def _doctor(options: argparse.Namespace) -> None:
 def _inspect(options: argparse.Namespace) -> None:
     from pipeline import inspect
 
-    print(inspect.inspect(options.path, _campaign(options).ingest))
+    print(inspect.inspect(options.path, config.load(*_given(options)).ingest))
 
 
 def _verify(options: argparse.Namespace) -> None:
@@ -291,6 +302,12 @@ def _predict(options: argparse.Namespace) -> None:
         jobs=lambda work, units: len(cluster.deal(work, units, allocation)),
     )
     predict.predict(options.receipt, options.image, options.model, task, means, _run(options))
+
+
+def _plate(options: argparse.Namespace) -> None:
+    from pipeline import plate
+
+    plate.plate(options.receipt, options.images)
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from pipeline import faults
 from pipeline.sections import (
+    EVERY,
     Acquisition,
     Base,
     Finetune,
@@ -50,12 +51,14 @@ class Campaign(Section):
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
+        # What a file with `series: all` holds is known once it is opened: see campaigns.py.
+        later = tuple(f"{name}-" for name, a in self.acquisitions.items() if a.series == EVERY)
         for model_name, model in self.models.items():
             mentioned = [("acquisitions", name) for name in model.acquisitions]
             mentioned += [("shots", shot.acquisition) for shot in model.shots]
             mentioned += [("references", reference.acquisition) for reference in model.references]
             for where, name in mentioned:
-                if name not in self.acquisitions:
+                if name not in self.acquisitions and not name.startswith(later):
                     raise ValueError(
                         f"models.{model_name}.{where} names the acquisition {name!r}, which "
                         f"`acquisitions` does not list. It lists: {', '.join(self.acquisitions)}."

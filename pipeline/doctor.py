@@ -1,7 +1,7 @@
 """Doctor: checks a whole campaign against its files before anything is made."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from pipeline import annotations, bases, readers
@@ -27,25 +27,46 @@ def examine(campaign: Campaign) -> list[str]:
             faults.append(str(fault))
             return None
 
-    sources: dict[str, Source] = {}
-    for name, acquisition in campaign.acquisitions.items():
-        source = attempt(lambda n=name, a=acquisition: readers.source(n, a))  # type: ignore[misc]
-        if source is not None:
-            sources[name] = source
-            log.info(
-                "%s: %s, %s, channels %s, voxels of %s um",
-                name,
-                " x ".join(f"{a} {n}" for a, n in zip(source.axes, source.shape, strict=True)),
-                source.dtype,
-                ", ".join(source.channels),
-                " x ".join(f"{size:g}" for size in source.voxel_size_um.values()),
-            )
+    sources = _sources(campaign, faults)
     for name, model in campaign.models.items():
         for where, annotation, region, source in _annotations(name, model, sources):
             attempt(lambda w=where, a=annotation, r=region, s=source: _opened(w, a, r, s))  # type: ignore[misc]
         faults += _channel_faults(name, model, sources)
         attempt(lambda n=name, m=model: _start(n, m))  # type: ignore[misc]
     return faults
+
+
+def _sources(campaign: Campaign, faults: list[str]) -> dict[str, Source]:
+    """All acquisitions that can be opened; of the others, the faults."""
+    sources: dict[str, Source] = {}
+    said: list[tuple[str, str]] = []
+    for name, acquisition in campaign.acquisitions.items():
+        try:
+            sources[name] = readers.source(name, acquisition)
+        except ValueError as fault:
+            said.append((name, str(fault)))
+    faults += _alike(said)
+    for line in _alike([(name, f"{name}: {_described(one)}.") for name, one in sources.items()]):
+        log.info("%s", line)
+    return sources
+
+
+def _described(source: Source) -> str:
+    sides = " x ".join(f"{a} {n}" for a, n in zip(source.axes, source.shape, strict=True))
+    voxels = " x ".join(f"{size:g}" for size in source.voxel_size_um.values())
+    channels = ", ".join(source.channels)
+    return f"{sides}, {source.dtype}, channels {channels}, voxels of {voxels} um"
+
+
+def _alike(said: Sequence[tuple[str, str]]) -> list[str]:
+    """Sentences on acquisitions; of those that differ by a name alone, one, and how many."""
+    kinds: dict[str, list[str]] = {}
+    for name, sentence in said:
+        kinds.setdefault(sentence.replace(name, ""), []).append(sentence)
+    return [
+        f"{first} The same holds of {len(more)} more." if more else first
+        for first, *more in kinds.values()
+    ]
 
 
 def _opened(
@@ -86,9 +107,15 @@ def _annotations(
 
 def _channel_faults(name: str, model: Model, sources: dict[str, Source]) -> list[str]:
     used = dict.fromkeys([*model.acquisitions, *(shot.acquisition for shot in model.shots)])
-    return [
-        f"models.{name}.channel is {model.channel!r}, but the acquisition {acquisition} has the "
-        f"channels {', '.join(sources[acquisition].channels)}. Name one of them."
+    faults = [
+        (
+            acquisition,
+            (
+                f"models.{name}.channel is {model.channel!r}, but the acquisition {acquisition} "
+                f"has the channels {', '.join(sources[acquisition].channels)}. Name one of them."
+            ),
+        )
         for acquisition in used
         if acquisition in sources and model.channel not in sources[acquisition].channels
     ]
+    return _alike(faults)

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from pipeline import formats_arrays, formats_bioio, formats_n5, formats_tiff
+from pipeline import formats_arrays, formats_bioio, formats_cv8000, formats_imagexpress, formats_n5
 from pipeline.config import is_pattern
 from pipeline.formats_arrays import HDF5, MRC, ZARR
 from pipeline.formats_bioio import BIOIO
+from pipeline.formats_cv8000 import CV8000
 from pipeline.formats_czi import CZI
+from pipeline.formats_imagexpress import IMAGEXPRESS
 from pipeline.formats_n5 import N5
 from pipeline.formats_planes import PLANES
 from pipeline.formats_tiff import TIFF
@@ -18,7 +20,10 @@ from pipeline.headers import Format, Header, Voxels
 
 ONLY = "only"
 """The setting that takes the one image of a file."""
-ALL = {form.name: form for form in (TIFF, PLANES, ZARR, HDF5, MRC, N5, ND2, LIF, CZI, BIOIO)}
+PLATES = (IMAGEXPRESS, CV8000)
+ALL = {
+    form.name: form for form in (TIFF, PLANES, ZARR, HDF5, MRC, N5, ND2, LIF, CZI, *PLATES, BIOIO)
+}
 NAMED = 12
 """Images of a file that a sentence lists at most."""
 
@@ -38,9 +43,15 @@ def of(path: Path) -> Format:
 
 
 def _folder(path: Path) -> Format:
+    if is_pattern(path):
+        return PLANES
     if formats_n5.is_n5(path):
         return N5
-    return ZARR if formats_arrays.is_zarr(path) else PLANES
+    if formats_arrays.is_zarr(path):
+        return ZARR
+    if formats_cv8000.is_plate(path):
+        return CV8000
+    return IMAGEXPRESS if formats_imagexpress.is_plate(path) else PLANES
 
 
 def _file(path: Path) -> Format:
@@ -57,6 +68,12 @@ def _file(path: Path) -> Format:
         f"install what may read it: pip install '.[{BIOIO.extra}]' and bioio's plugin for "
         f"{path.suffix or 'its format'}."
     )
+
+
+def is_plate(path: Path) -> bool:
+    """Whether the images of a path are the fields of a plate, called ROW/COLUMN/FIELD."""
+    form = of(path)
+    return form in PLATES or (form is ZARR and formats_arrays.is_plate(path))
 
 
 def chosen(where: str, path: Path, names: Sequence[str], setting: str) -> str:
@@ -76,11 +93,6 @@ def chosen(where: str, path: Path, names: Sequence[str], setting: str) -> str:
             f"`series: {names[0]}`, or that of another."
         )
     raise ValueError(f"{where}.series is {setting!r}, but {path} holds {held}. Name one of these.")
-
-
-def beside(path: Path) -> list[Path]:
-    """The other files that an image in this one lies in: OME-TIFF may be spread over several."""
-    return formats_tiff.beside(path) if of(path) is TIFF else []
 
 
 def header(path: Path, series: str) -> Header:

@@ -1,6 +1,7 @@
 """Arrays in containers: OME-Zarr and plain Zarr, HDF5, MRC."""
 
 import contextlib
+import functools
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -45,15 +46,57 @@ def _multiscales(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(found)
 
 
+def _ome(node: Any) -> dict[str, Any]:
+    """What a group says by the rules of OME-Zarr, 0.5 or older."""
+    said = dict(node.attrs)
+    return dict(said.get("ome", said))
+
+
+def is_plate(path: Path) -> bool:
+    """Whether a folder is an OME-Zarr plate."""
+    node = _node(path)
+    return isinstance(node, zarr.Group) and bool(_ome(node).get("plate"))
+
+
+def _stamp(path: Path) -> int:
+    """When what a group says was changed last, in ns."""
+    files = [path / name for name in (*ZARR_FILES, ".zattrs")]
+    return max(file.stat().st_mtime_ns for file in files if file.is_file())
+
+
+@functools.lru_cache(maxsize=4)
+def _fields(path: Path, _stamp: int) -> tuple[str, ...]:
+    """Images of a plate, ROW/COLUMN/FIELD; kept, since a plate has a file for each of its wells."""
+    plate = _node(path)
+    found: list[str] = []
+    for well in _ome(plate)["plate"].get("wells", []):
+        try:
+            images = _ome(plate[well["path"]])["well"]["images"]
+        except (LookupError, TypeError) as error:
+            raise ValueError(
+                f"{path}: the plate names the well {well['path']}, which is not there or says "
+                "nothing of its fields."
+            ) from error
+        found += [f"{well['path']}/{image['path']}" for image in images]
+    if not found:
+        raise ValueError(f"{path} is a plate without fields.")
+    return tuple(found)
+
+
+def zarr_files(path: Path, name: str) -> list[Path]:
+    """Files of one field of a plate."""
+    if not is_plate(path):
+        return []
+    return sorted(file for file in (path / name).rglob("*") if file.is_file())
+
+
 def zarr_series(path: Path) -> list[str]:
-    """Images of a group; of a plain group, its arrays."""
+    """Images of a group; of a plate, its fields; of a plain group, its arrays."""
     node = _node(path)
     if isinstance(node, zarr.Array):
         return ["array"]
-    if "plate" in dict(node.attrs).get("ome", node.attrs):
-        raise ValueError(
-            f"{path} is a plate. Give the path of one of its images, such as {path}/A/1/0."
-        )
+    if _ome(node).get("plate"):
+        return list(_fields(path, _stamp(path)))
     if _multiscales(node.attrs):
         return ["image"]
     found = sorted(name for name, _ in node.arrays())
@@ -80,7 +123,9 @@ def zarr_header(path: Path, name: str) -> Header:
     try:
         group, array = _zarr_image(path, name)
     except (LookupError, TypeError) as error:
-        raise ValueError(f"{path}: its multiscales name an array that is not there.") from error
+        raise ValueError(
+            f"{path}: the image {name} is not there, or its multiscales name an array that is not."
+        ) from error
     dtype = np.dtype(array.dtype).newbyteorder("=")
     if group is None:
         named = getattr(array.metadata, "dimension_names", None) or ()
@@ -218,7 +263,7 @@ def mrc_voxels(path: Path, _: str) -> Iterator[Voxels]:
         yield file.data
 
 
-ZARR = Format("OME-Zarr or Zarr", (), "zarr", "", zarr_series, zarr_header, zarr_voxels)
+ZARR = Format("OME-Zarr or Zarr", (), "zarr", "", zarr_series, zarr_header, zarr_voxels, zarr_files)
 HDF5 = Format("HDF5", (".h5", ".hdf5"), "h5py", "", hdf5_series, hdf5_header, hdf5_voxels)
 MRC = Format(
     "MRC",

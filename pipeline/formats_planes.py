@@ -124,8 +124,12 @@ def header(path: Path, _: str) -> Header:
 @contextlib.contextmanager
 def voxels(path: Path, _: str) -> Iterator[Voxels]:
     """The planes as one image; of each file that is asked, as little is read as its kind allows."""
-    held = files(path)
-    yield _Stack(held, _plane(held.paths[0]))
+    yield stacked(files(path))
+
+
+def stacked(held: Files) -> Voxels:
+    """The planes of these files as one image."""
+    return _Stack(held, _plane(held.paths[0]))
 
 
 class _Stack:

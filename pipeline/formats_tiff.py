@@ -134,12 +134,12 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
         raise ValueError(f"{path} is no readable TIFF: {error}.") from error
 
 
-def beside(path: Path) -> list[Path]:
-    """The other files that hold planes of the images of this one."""
+def files(path: Path, _: str) -> tuple[Path, ...]:
+    """All files that hold planes of its images, where there are others than this one."""
     with _opened(path) as tiff:
         names = re.findall(r"<(?:\w+:)?UUID\s[^>]*FileName=\"([^\"]+)\"", tiff.ome_metadata or "")
-        others = {html.unescape(name) for name in names} - {path.name}
-        return [path.parent / name for name in sorted(others)]
+        found = {html.unescape(name) for name in names} | {path.name}
+        return tuple(path.parent / name for name in sorted(found)) if len(found) > 1 else ()
 
 
 def _check_planes(path: Path, complaints: Sequence[str]) -> None:
@@ -250,4 +250,4 @@ def _imagej(tiff: tifffile.TiffFile) -> dict[str, Any]:
     }
 
 
-TIFF = Format("TIFF", (".tif", ".tiff", ".btf"), "tifffile", "", series, header, voxels)
+TIFF = Format("TIFF", (".tif", ".tiff", ".btf"), "tifffile", "", series, header, voxels, files)

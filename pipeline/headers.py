@@ -64,6 +64,7 @@ class Format:
     series: names of the images in a file.
     header: what a file says of one of them. Raises ValueError where it is damaged.
     voxels: opens one of them.
+    files: those that one of them is read from; none where that is all that the path holds.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Format:
     series: Callable[[Path], Sequence[str]]
     header: Callable[[Path, str], Header]
     voxels: Callable[[Path, str], AbstractContextManager[Voxels]]
+    files: Callable[[Path, str], Sequence[Path]] = lambda _path, _name: ()
 
 
 @contextlib.contextmanager

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from pipeline import (
     checksums,
-    formats,
     intensities,
     ngff,
     publication,
@@ -24,7 +23,7 @@ from pipeline import (
     survey,
     volumes,
 )
-from pipeline.config import IngestTask, watched
+from pipeline.config import IngestTask
 from pipeline.readers import Source
 from pipeline.tiles import Box, Level, pyramid
 
@@ -110,10 +109,7 @@ def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]
     recipe = receipts.recipe(
         "ingest",
         task.model_dump(mode="json"),
-        {
-            task.acquisition.path: receipts.file_fingerprint(watched(source.path)),
-            **{one.name: receipts.file_fingerprint(one) for one in formats.beside(source.path)},
-        },
+        {task.acquisition.path: readers.identity(source)},
     )
     levels = pyramid(
         source.axes,

@@ -81,6 +81,39 @@ def image_label(blocks: Mapping[str, Any]) -> dict[str, Any]:
     return {"version": OME_VERSION, "multiscales": [dict(blocks)], "image-label": described}
 
 
+def plate(name: str, wells: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The `ome` block of a plate; `wells` gives the fields of each well, called ROW/COLUMN."""
+    split = [well.split("/") for well in wells]
+    rows, columns = (
+        sorted({place[i] for place in split}, key=lambda text: (len(text.lstrip("0")), text))
+        for i in (0, 1)
+    )
+    most = max(len(fields) for fields in wells.values())
+    described = {
+        "version": OME_VERSION,
+        "name": name,
+        "rows": [{"name": row} for row in rows],
+        "columns": [{"name": column} for column in columns],
+        "wells": [
+            {
+                "path": f"{row}/{column}",
+                "rowIndex": rows.index(row),
+                "columnIndex": columns.index(column),
+            }
+            for row, column in split
+        ],
+        "field_count": most,
+        "acquisitions": [{"id": 0, "name": name, "maximumfieldcount": most}],
+    }
+    return {"version": OME_VERSION, "plate": described}
+
+
+def well(fields: Sequence[str]) -> dict[str, Any]:
+    """The `ome` block of a well with these fields."""
+    images = [{"path": name, "acquisition": 0} for name in fields]
+    return {"version": OME_VERSION, "well": {"version": OME_VERSION, "images": images}}
+
+
 def omero(
     channels: Sequence[str],
     colours: Sequence[str],

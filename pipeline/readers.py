@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import formats
-from pipeline.config import locate
+from pipeline import formats, receipts
+from pipeline.config import locate, watched
 from pipeline.headers import Format, Header
 from pipeline.sections import FROM_FILE, Acquisition, VoxelSize
 from pipeline.tiles import Box
@@ -120,6 +120,12 @@ class Opened:
         if whole.shape != box.shape:
             raise ValueError(f"it holds no more than {self.array.shape} voxels now")
         return whole
+
+
+def identity(source: Source) -> str:
+    """Of what an image is read from: the raw file or folder, or those files of a plate."""
+    files = formats.ALL[source.form].files(source.path, source.series)
+    return receipts.file_fingerprint(watched(source.path), files)
 
 
 def _ordered(cut: npt.NDArray[Any], file_axes: str, axes: str) -> npt.NDArray[Any]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +32,22 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def file_fingerprint(path: Path) -> str:
-    """Identity of a raw file or folder: names, sizes and samples of the bytes.
+def file_fingerprint(path: Path, chosen: Sequence[Path] = ()) -> str:
+    """Identity of a raw file or folder, or of files chosen in it: names, sizes, samples of bytes.
 
     Reads at most 64 pieces of 64 KiB a file, and samples of at most 64 files of a folder, so that
     a terabyte takes no longer than a gigabyte; blind to changes between the pieces. No time stamp
     enters, so a copy has the same identity.
     """
     digest = hashlib.sha256()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    files = list(chosen) or [path]
+    if path.is_dir() and not chosen:
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+    base = path if path.is_dir() or not chosen else path.parent
     read = set(files[:: max(1, len(files) // SAMPLES)])
     for file in files:
         size = file.stat().st_size
-        digest.update(f"{file.relative_to(path)}:{size}:".encode())
+        digest.update(f"{file.relative_to(base)}:{size}:".encode())
         if file in read:
             starts = range(0, size, max(PIECE_BYTES, -(-size // SAMPLES)))
             with file.open("rb") as stream:

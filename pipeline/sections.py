@@ -13,6 +13,8 @@ Range = tuple[Amount, Amount]
 Value = TypeVar("Value")
 FROM_FILE = "from file"
 """What a setting says that leaves the answer to the file's own metadata."""
+EVERY = "all"
+"""The `series` of an acquisition that stands for all images of its file."""
 
 
 class Section(BaseModel):

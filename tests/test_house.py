@@ -19,7 +19,8 @@ EFFECTS = {
     "checkpoints", "checksums", "survey", "readers", "headers", "formats", "formats_tiff",
     "formats_planes", "formats_arrays", "formats_vendors", "formats_czi", "formats_n5",
     "formats_bioio", "raw_planes", "annotations", "label_images", "drawings",
-    "marks", "lessons", "members",
+    "marks", "lessons", "members", "formats_plates", "formats_imagexpress", "formats_cv8000",
+    "campaigns",
 }  # fmt: skip
 CLUSTER = {"cluster", "dealing", "arrays", "submission", "slurm", "processes"}
 STAGES = {
@@ -32,6 +33,7 @@ STAGES = {
     "export",
     "inspect",
     "verify",
+    "plate",
 }
 REPORT = {path.stem for path in PACKAGE.glob("report_*.py")}
 FOUNDATION = {"config", "sections", "faults", "__init__"}
@@ -106,5 +108,6 @@ def test_submitit_is_imported_behind_the_door_to_slurm_alone():
 def test_the_snakefile_imports_the_settings_alone():
     text = (PACKAGE.parent / "Snakefile").read_text()
     assert [line for line in text.splitlines() if "pipeline" in line and "import" in line] == [
-        "from pipeline import config as campaigns"
+        "from pipeline import campaigns",
+        "from pipeline import config as settings",
     ]

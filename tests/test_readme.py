@@ -110,7 +110,7 @@ def test_the_environment_is_entered() -> None:
 
 
 def test_your_own_data_run_on_one_machine(finished: Path) -> None:
-    receipts = {path.name for path in finished.parent.glob("*.json") if ".cost" not in path.name}
+    receipts = {path.name for path in finished.parent.glob("*.json") if "." not in path.stem}
     assert receipts == {"well_a.json", "well_b.json"}
 
 

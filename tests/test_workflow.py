@@ -245,6 +245,15 @@ def test_a_fault_stops_the_workflow_before_anything_is_made(
     assert {path.name for path in folder.iterdir() if path.is_dir()} <= {".snakemake"}
 
 
+def test_a_stage_that_fails_fails_its_job_with_its_sentence(campaign: Path) -> None:
+    campaigns.change(campaign, models={"nuclei": {"base": "nuclei_2d"}})
+    done = campaigns.run(campaign)
+    assert done.returncode != 0
+    assert "Error in rule finetune" in done.stderr
+    assert "MissingOutput" not in done.stderr
+    assert "equiscope: base: nuclei_2d is a network" in done.stdout + done.stderr
+
+
 def test_a_folder_without_a_campaign_is_told_so(tmp_path: Path) -> None:
     done = campaigns.run(tmp_path)
     assert done.returncode != 0

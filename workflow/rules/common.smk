@@ -5,18 +5,25 @@ import json
 import shlex
 import subprocess
 
-# Rules say `python`: it is the one that runs Snakemake, whatever else the machine has.
-shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+# Rules say `python`: it is the one that runs Snakemake, whatever else the machine has. What fails
+# before `tee` has failed: a prefix of one's own takes the place of Snakemake's, which says so.
+shell.prefix(
+    "set -euo pipefail;"
+    f" export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+)
 
 
 REPORT_ARGUMENTS = f"{LOGS}/report/campaign.arguments"
 """Names all predictions of a campaign: more than a command line holds."""
+PLATE_ARGUMENTS = f"{LOGS}/plate/{{plate}}.arguments"
+"""Names all fields of a plate."""
 
 
 wildcard_constraints:
     acquisition="[^/]+",
     base="[^/]+",
     model="[^/]+",
+    plate="[^/]+",
 
 
 def cluster(wildcards, resources):
@@ -42,7 +49,7 @@ def cluster(wildcards, resources):
 def located(where, path):
     """Where a file of the campaign is; what is nowhere ends the run with its sentence."""
     try:
-        return str(campaigns.watched(campaigns.locate(path)))
+        return str(settings.watched(settings.locate(path)))
     except ValueError as fault:
         raise SystemExit(f"equiscope: {where}: {fault}") from None
 
@@ -64,6 +71,11 @@ LABEL_FILES = {
 def raw_file(wildcards):
     """The file or folder of an acquisition."""
     return RAW_FILES[wildcards.acquisition]
+
+
+def plate_volumes(wildcards):
+    """Ingest receipts of all fields of a plate."""
+    return [f"{RESULTS}/ingest/{name}.json" for name in PLATES[wildcards.plate]]
 
 
 def parent_base(wildcards):
@@ -135,3 +147,10 @@ def start():
         "--settings",
         campaign.report_task().model_dump_json(),
     )
+    for plate, fields in PLATES.items():
+        arguments_in(
+            PLATE_ARGUMENTS.format(plate=plate),
+            f"{RESULTS}/plate/{plate}.json",
+            "--images",
+            *(f"{RESULTS}/ingest/{name}.json" for name in fields),
+        )
