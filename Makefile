@@ -37,6 +37,7 @@ peers:                  ## other people's networks and tools, for benchmarks alo
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --disable-pip-version-check --requirement benchmarks/peers/requirements.txt
 	.venv-peers/bin/python -m pip install --disable-pip-version-check --no-deps --upgrade --target .venv-peers/tiled --requirement benchmarks/peers/requirements-tiled.txt
+	.venv-peers/bin/python -m pip install --disable-pip-version-check --upgrade --target .venv-peers/ngff --requirement benchmarks/peers/requirements-ngff.txt
 
 clean:                  ## forget results and logs, keep the environment
 	rm -rf results logs .snakemake
