@@ -39,6 +39,7 @@ peers:                  ## other people's networks, tools and viewer, for benchm
 	.venv-peers/bin/python -m pip install --disable-pip-version-check --no-deps --upgrade --target .venv-peers/tiled --requirement benchmarks/peers/requirements-tiled.txt
 	$(PYTHON) -m venv .venv-peers/napari
 	.venv-peers/napari/bin/python -m pip install --disable-pip-version-check --requirement benchmarks/peers/requirements-napari.txt
+	.venv-peers/bin/python -m pip install --disable-pip-version-check --upgrade --target .venv-peers/ngff --requirement benchmarks/peers/requirements-ngff.txt
 
 clean:                  ## forget results and logs, keep the environment
 	rm -rf results logs .snakemake

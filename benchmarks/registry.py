@@ -2,13 +2,14 @@
 
 from types import ModuleType
 
-from benchmarks import demo, exactness, fewshot, inference, plan, resume, throughput
+from benchmarks import demo, exactness, fewshot, inference, ingest, plan, resume, throughput
 
 BENCHMARKS: dict[str, ModuleType] = {
     "demo": demo,
     "exactness": exactness,
     "fewshot": fewshot,
     "inference": inference,
+    "ingest": ingest,
     "plan": plan,
     "resume": resume,
     "throughput": throughput,
