@@ -32,6 +32,8 @@ MOST_READ_BYTES = 2**30
 """What is read of a file at once, where its strips, tiles or planes reach over several shards."""
 FEWEST_SHARDS, UNITS = 8, 32
 """Shards that a unit may have at least, one halving in 3-D; units that a volume shall have."""
+SMALL_GVOXEL = 0.1
+"""Coarse shards of no more billions of voxels in all are made here, by no job."""
 SAMPLED_VOXELS = 2**22
 """Quantiles are taken at the finest level with at most so many voxels per channel."""
 
@@ -144,7 +146,9 @@ def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]
         "dtype": source.dtype.name,
         "channels": list(source.channels),
         "voxel_size_um": source.voxel_size_um,
-        "digest": checksums.keep(building, shards.complete(work, run, _most_per_unit(levels))),
+        "digest": checksums.keep(
+            building, shards.complete(work, _here_if_small(run), _most_per_unit(levels))
+        ),
     }
     if own.get("recipe") == recipe and own["facts"]["digest"] != facts["digest"]:
         log.warning("%s is no longer what it was: labels and tables in it are dropped", target)
@@ -158,6 +162,20 @@ def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]
     receipts.write(receipt.with_suffix(".cost.json"), shards.cost(work.units))
     receipts.write(receipt, {"recipe": recipe, "facts": facts})
     shutil.rmtree(work.units)
+
+
+def _here_if_small(run: Callable[[shards.Shards], None]) -> Callable[[shards.Shards], None]:
+    """`run`, but for the last few coarse shards: to start a job for them would take longer."""
+
+    def chosen(phase: shards.Shards) -> None:
+        missing = phase.missing()
+        coarse = all(tree.first > 0 for tree in phase.trees)
+        if missing and coarse and sum(map(phase.size, missing)) <= SMALL_GVOXEL:
+            phase(missing)
+        else:
+            run(phase)
+
+    return chosen
 
 
 def _most_per_unit(levels: Sequence[Level]) -> int:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 if TYPE_CHECKING:  # to read noise needs no torch, which takes seconds to load
     from torch import Tensor
@@ -117,6 +116,8 @@ def estimate_camera(counts: npt.NDArray[Any], offset: float | None = None) -> tu
 
 def _photon_transfer(values: Floats) -> tuple[Floats, Floats, Floats]:
     """Local mean, noise variance and number of voxels in each step of brightness."""
+    from scipy import ndimage  # takes long to load, and most processes measure no noise
+
     plane = (0.0,) * (values.ndim - 2)
     rough = ndimage.convolve1d(ndimage.convolve1d(values, [1, -2, 1], axis=-1), [1, -2, 1], axis=-2)
     smooth = ndimage.gaussian_filter(values, (*plane, 2.0, 2.0))

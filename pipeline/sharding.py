@@ -97,14 +97,13 @@ class Codec:
         digest, at = hashlib.sha256(), 0
         index = np.full((int(np.prod(self._grid)), 2), ABSENT, "<u8")
         for number, cut in self._chunks(values.shape):
-            encoded = _checked(bytes(self._compress.encode(self._whole(values[cut]))))
-            digest.update(encoded)
-            stream.write(encoded)
-            index[number] = at, len(encoded)
-            at += len(encoded)
-        table = _checked(index.tobytes())
-        digest.update(table)
-        stream.write(table)
+            encoded = self._compress.encode(self._whole(values[cut]))
+            size = sum(_put(stream, digest, part) for part in (encoded, _checksum(encoded)))
+            index[number] = at, size
+            at += size
+        table = index.tobytes()
+        for part in (table, _checksum(table)):
+            _put(stream, digest, part)
         return digest.hexdigest()
 
     def _whole(self, block: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -160,11 +159,16 @@ def _inside(whole: npt.NDArray[Any], part: npt.NDArray[Any]) -> npt.NDArray[Any]
     return whole[tuple(slice(side) for side in part.shape)]
 
 
-def _checked(content: bytes) -> bytes:
-    return content + int(google_crc32c.value(content)).to_bytes(CHECKSUM_BYTES, "little")
+def _put(stream: BinaryIO, digest: Any, part: bytes) -> int:
+    digest.update(part)
+    return stream.write(part)
+
+
+def _checksum(content: bytes) -> bytes:
+    return int(google_crc32c.value(content)).to_bytes(CHECKSUM_BYTES, "little")
 
 
 def _unchecked(content: bytes) -> bytes | None:
     """What was checked, without its checksum; None where that does not hold."""
     inner = content[:-CHECKSUM_BYTES]
-    return inner if _checked(inner) == content else None
+    return inner if _checksum(inner) == content[-CHECKSUM_BYTES:] else None

@@ -5,17 +5,19 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from pipeline import receipts, sharding
 from pipeline.ngff import Calibration
 from pipeline.tiles import Box, Level, boxes, placed
+
+if TYPE_CHECKING:  # pandas takes long to load, and most jobs see no table
+    import pandas as pd
 
 Read = Callable[[int, Box], npt.NDArray[Any]]
 """Gives the voxels of a box at a level."""
@@ -350,7 +352,7 @@ def size_text(voxel_size_um: Sequence[float]) -> str:
     return " x ".join(f"{side:g}" for side in voxel_size_um)
 
 
-def write_table(folder: Path, table: pd.DataFrame, region: str, own: Mapping[str, Any]) -> None:
+def write_table(folder: Path, table: "pd.DataFrame", region: str, own: Mapping[str, Any]) -> None:
     """Write a feature table as ngio and Fractal read it: one row per object, indexed by label."""
     folder.mkdir(parents=True)
     table.to_parquet(folder / TABLE)
@@ -373,6 +375,8 @@ def describe_table(folder: Path, region: str, own: Mapping[str, Any]) -> None:
     )
 
 
-def read_table(store: Path, name: str) -> pd.DataFrame:
+def read_table(store: Path, name: str) -> "pd.DataFrame":
     """The table of the objects that the model `name` found, indexed by label."""
+    import pandas as pd
+
     return pd.read_parquet(store / "tables" / name / TABLE)
