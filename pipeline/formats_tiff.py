@@ -45,7 +45,9 @@ def voxels(path: Path, name: str) -> Iterator[Voxels]:
     """An image of the file, decoded where it is asked."""
     with _complaints(), tifffile.TiffFile(path) as tiff:
         image = tiff.series[_number(tiff, path, name)]
-        array = zarr.open_array(image.aszarr(level=0), mode="r")
+        # tifffile folds other axes into planes of a single voxel, which its Zarr view cannot cut
+        folded = tuple(image.shape[-2:]) == (1, 1)
+        array = image.asarray() if folded else zarr.open_array(image.aszarr(level=0), mode="r")
         axes, shape = image.axes.lower(), tuple(image.shape)
         if "s" in axes and "c" in axes:
             yield _Squeezed(array, axes.index("c"), _coloured(path, axes, shape, ())[1])
