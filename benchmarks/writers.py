@@ -101,6 +101,7 @@ class Writers:
         words += ["--output", str(self.store), "--method", "dask_bin_shrink"]
         words += ["--chunks", *map(str, finest.chunk), "--chunks-per-shard", *map(str, ratio)]
         words += ["--codec", "blosc:zstd", "--compression-level", "3"]
+        words += ["--cache-dir", str(self.store.with_name("cache"))]
         self.store.parent.mkdir(exist_ok=True)
         return self._run(name, words, NGFF)
 
