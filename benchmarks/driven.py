@@ -1,58 +1,47 @@
-"""Predict as a command: its processes, and the files that they leave."""
+"""Stages as commands: their processes, and the files that they leave."""
 
 import contextlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import psutil
 
 import pipeline
 from benchmarks import staging
 from pipeline import receipts, shards
+from pipeline.config import IngestTask
 
 HOME = Path(pipeline.__file__).resolve().parents[1]
 MEMORY_MB = 4000
+HARMED = SHORTENED, EMPTIED, DELETED = "shortened", "emptied", "deleted"
+"""How a crash of the machine may leave a file that was not yet on the disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One volume and one model, and where the prediction comes to lie."""
+    """One command of a stage, and where its result comes to lie.
 
-    image: Path
-    model: Path
+    Attributes
+    ----------
+    words: of the command, after `python -m pipeline`.
+    building: where the store grows.
+    results: where it is published, and what is published with it.
+    """
+
     receipt: Path
-    tile: tuple[int, ...]
-    count: int
-    """Jobs at once."""
-
-    @property
-    def building(self) -> Path:
-        """Where labels grow."""
-        return self.receipt.with_suffix(".building")
-
-    @property
-    def results(self) -> tuple[Path, Path]:
-        """Where labels and table are published."""
-        store = receipts.result(self.image, "volume")
-        return store / "labels" / self.model.stem, store / "tables" / self.model.stem
+    words: tuple[str, ...]
+    building: Path
+    results: tuple[Path, ...]
 
     def start(self) -> subprocess.Popen[bytes]:
         """Give the command, its output going to a log."""
-        options = {
-            "--image": self.image,
-            "--model": self.model,
-            "--settings": staging.predicting(self.tile).model_dump_json(),
-            "--place": "local",
-            "--jobs": self.count,
-            "--mem-mb": MEMORY_MB,
-        }
-        command = [sys.executable, "-m", "pipeline", "predict", str(self.receipt)]
-        command += [str(word) for option in options.items() for word in option]
+        command = [sys.executable, "-m", "pipeline", *self.words]
         variables = os.environ | {"PYTHONPATH": str(HOME), "OMP_NUM_THREADS": "1"}
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
@@ -70,13 +59,19 @@ class Scene:
         return list(shards.units_folder(self.building).glob("*.json"))
 
     def settled(self) -> dict[str, tuple[int, int]]:
-        """Inode and time of change of the file of every recorded shard."""
-        files = {str(receipts.read(record)["file"]) for record in self.recorded()}
-        return {file: marks(self.building / file) for file in files}
+        """Inode and time of change of the file of every shard that is there as recorded."""
+        found = {}
+        for record in self.recorded():
+            said = receipts.read(record)
+            file = self.building / said["file"]
+            if file.is_file() and file.stat().st_size == said["bytes"]:
+                found[str(said["file"])] = marks(file)
+        return found
 
     def unrecorded(self) -> int:
         """Files of shards that have no record."""
-        return len(shard_files(self.building) - self.settled().keys())
+        recorded = {receipts.read(record)["file"] for record in self.recorded()}
+        return len(shard_files(self.building) - recorded)
 
     def jobs(self) -> list[psutil.Process]:
         """The jobs that run, and their controllers."""
@@ -102,6 +97,46 @@ class Scene:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     job.kill()
             psutil.wait_procs(jobs, timeout=1)
+
+
+def predicting(image: Path, model: Path, receipt: Path, tile: tuple[int, ...], count: int) -> Scene:
+    """Predict one volume with one model, in `count` jobs at once."""
+    options = {
+        "--image": image,
+        "--model": model,
+        "--settings": staging.predicting(tile).model_dump_json(),
+    }
+    store = receipts.result(image, "volume")
+    return Scene(
+        receipt=receipt,
+        words=_words("predict", receipt, options, count),
+        building=receipt.with_suffix(".building"),
+        results=(store / "labels" / model.stem, store / "tables" / model.stem),
+    )
+
+
+def ingesting(receipt: Path, task: IngestTask, count: int) -> Scene:
+    """Ingest one raw file, in `count` jobs at once."""
+    store = receipt.with_suffix(".ome.zarr")
+    return Scene(
+        receipt=receipt,
+        words=_words("ingest", receipt, {"--settings": task.model_dump_json()}, count),
+        building=store.with_name(f"{store.name}.building"),
+        results=(store,),
+    )
+
+
+def _words(stage: str, receipt: Path, options: Mapping[str, object], count: int) -> tuple[str, ...]:
+    every = {**options, "--place": "local", "--jobs": count, "--mem-mb": MEMORY_MB}
+    return (stage, str(receipt), *(str(word) for option in every.items() for word in option))
+
+
+def harm(file: Path, how: str, generator: np.random.Generator) -> None:
+    """Harm a file in one of the ways of `HARMED`."""
+    if how == DELETED:
+        file.unlink()
+    else:
+        os.truncate(file, 0 if how == EMPTIED else int(generator.integers(1, file.stat().st_size)))
 
 
 def marks(file: Path) -> tuple[int, int]:

@@ -114,16 +114,21 @@ def ingested(
     receipt.parent.mkdir(parents=True, exist_ok=True)
     path = receipt.with_suffix(".tif")
     tifffile.imwrite(path, image, photometric="minisblack")
-    section = campaign().ingest.model_copy(
-        update={
-            "chunk_voxels": with_sides(campaign().ingest.chunk_voxels, chunk),
-            "shard_voxels": with_sides(campaign().ingest.shard_voxels, shard),
-        }
-    )
-    task = IngestTask(acquisition=acquisition(path, axes, scale), ingest=section)
-    ingest.ingest(receipt, task, here)
+    ingest.ingest(receipt, ingesting(acquisition(path, axes, scale), chunk, shard), here)
     path.unlink()
     return receipt
+
+
+def ingesting(acquired: Acquisition, chunk: Sequence[int], shard: Sequence[int]) -> IngestTask:
+    """The settings of ingest, with chunks and shards of these sides (spatial)."""
+    settings = campaign().ingest
+    section = settings.model_copy(
+        update={
+            "chunk_voxels": with_sides(settings.chunk_voxels, chunk),
+            "shard_voxels": with_sides(settings.shard_voxels, shard),
+        }
+    )
+    return IngestTask(acquisition=acquired, ingest=section)
 
 
 def small_model(folder: Path, space: str) -> Path:

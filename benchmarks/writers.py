@@ -101,7 +101,9 @@ class Writers:
         words += ["--output", str(self.store), "--method", "dask_bin_shrink"]
         words += ["--chunks", *map(str, finest.chunk), "--chunks-per-shard", *map(str, ratio)]
         words += ["--codec", "blosc:zstd", "--compression-level", "3"]
-        self.store.parent.mkdir(exist_ok=True)
+        cache = self.store.with_name("cache")
+        cache.mkdir(parents=True)
+        words += ["--cache-dir", str(cache)]
         return self._run(name, words, NGFF)
 
     def _written(self, name: str, way: str) -> Run:

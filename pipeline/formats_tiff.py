@@ -67,7 +67,12 @@ def voxels(path: Path, name: str) -> Iterator[Voxels]:
         _check_planes(path, complaints)
         image = tiff.series[_number(tiff, path, name)]
         axes, shape = image.axes.lower(), tuple(image.shape)
-        array: Any = raw_planes.raw(image) or zarr.open_array(image.aszarr(level=0), mode="r")
+        array: Any = raw_planes.raw(image)
+        if array is None and tuple(image.shape[-2:]) == (1, 1):
+            # tifffile folds other axes into planes of a single voxel, which its view cannot cut
+            array = image.asarray()
+        elif array is None:
+            array = zarr.open_array(image.aszarr(level=0), mode="r")
         if "s" in axes and "c" in axes:
             yield _Squeezed(array, axes.index("c"), _coloured(path, axes, shape, ())[1])
         else:

@@ -29,7 +29,6 @@ def measure(values: npt.NDArray[Any]) -> dict[str, Any]:
     for some planes, their number and what `sharpness` gives in the middle of them.
     """
     planes = values.reshape(-1, *values.shape[-2:])
-    maximum = planes.max()
     step = max(1, math.ceil(math.sqrt(planes.size / COUNTED)))
     bins = _bins(planes[:, ::step, ::step]).ravel()
     lowest = int(bins.min())
@@ -41,20 +40,30 @@ def measure(values: npt.NDArray[Any]) -> dict[str, Any]:
     )
     chosen = range(0, len(planes), math.ceil(len(planes) / BLOCKS))
     return {
-        "minimum": float(planes.min()),
-        "maximum": float(maximum),
-        "at_maximum": sum(int(np.count_nonzero(plane == maximum)) for plane in planes),
-        "planes": _plane_means(planes),
+        **_extent(planes),
         "histogram": [(held + lowest).tolist(), counts[held].tolist()],
         "blocks": [[n, *sharpness(planes[n][middle])] for n in chosen],
     }
 
 
-def _plane_means(planes: npt.NDArray[Any]) -> list[float]:
+def _extent(planes: npt.NDArray[Any]) -> dict[str, Any]:
+    """Plane by plane, each looked at while it is in the cache."""
     # Sums of whole numbers of up to 32 bits are exact in 64, and quick.
     exact = planes.dtype.kind in "ui" and planes.dtype.itemsize <= 4
-    sums = planes.sum(axis=(1, 2), dtype=np.int64 if exact else np.float64)
-    return (sums / math.prod(planes.shape[1:])).tolist()
+    dtype = np.int64 if exact else np.float64
+    lowest, highest, counts, sums = [], [], [], []
+    for plane in planes:
+        lowest.append(plane.min())
+        highest.append(plane.max())
+        counts.append(int(np.count_nonzero(plane == highest[-1])))
+        sums.append(float(plane.sum(dtype=dtype)))
+    maximum = max(highest)
+    return {
+        "minimum": float(min(lowest)),
+        "maximum": float(maximum),
+        "at_maximum": sum(n for n, top in zip(counts, highest, strict=True) if top == maximum),
+        "planes": [total / math.prod(planes.shape[1:]) for total in sums],
+    }
 
 
 def sharpness(block: npt.NDArray[Any]) -> tuple[float, float, float | None]:

@@ -27,6 +27,13 @@ class RawPlanes:
     places: tuple[tuple[str, int], ...]
 
     def __getitem__(self, slices: tuple[slice, ...]) -> npt.NDArray[Any]:
+        sides = [len(range(side)[cut]) for side, cut in zip(self.shape, slices, strict=True)]
+        result = np.empty(sides, self.dtype)
+        self.read(slices, result)
+        return result.astype(self.dtype.newbyteorder("="), copy=False)
+
+    def read(self, slices: tuple[slice, ...], result: npt.NDArray[Any]) -> None:
+        """Read a box into an array of its shape and the file's type."""
         leading = self.shape[: len(self.shape) - len(self.plane)]
         spans = [range(side)[cut] for side, cut in zip(self.shape, slices, strict=True)]
         rows, columns, *colours = spans[len(leading) :]
@@ -35,7 +42,6 @@ class RawPlanes:
         cut = [range(len(rows)), columns if whole else range(len(columns)), *colours]
         inside = tuple(slice(span.start, span.stop) for span in cut)
         scratch = np.empty((len(rows), len(read), *self.plane[2:]), self.dtype)
-        result = np.empty([len(span) for span in spans], self.dtype)
         with contextlib.ExitStack() as stack:
             files: dict[str, BinaryIO] = {}
             for index in np.ndindex(result.shape[: len(leading)]):
@@ -51,7 +57,6 @@ class RawPlanes:
                     for line, place in zip(scratch, starts, strict=True):
                         _fill(files[name], place, line)
                 result[index] = scratch[inside]
-        return result.astype(self.dtype.newbyteorder("="), copy=False)
 
 
 def _fill(file: BinaryIO, offset: int, values: npt.NDArray[Any]) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pipeline import formats, receipts
 from pipeline.config import locate, watched
 from pipeline.headers import Format, Header
+from pipeline.raw_planes import RawPlanes
 from pipeline.sections import FROM_FILE, Acquisition, VoxelSize
 from pipeline.tiles import Box
 
@@ -83,13 +84,19 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A raw image whose file is open."""
+    """A raw image whose file is open.
+
+    Attributes
+    ----------
+    room: memory that boxes are read into, one after the other.
+    """
 
     source: Source
     array: Any
+    room: list[npt.NDArray[Any]] = field(default_factory=list)
 
     def read(self, box: Box) -> npt.NDArray[Any]:
-        """The voxels of `box`, in native byte order.
+        """The voxels of `box`, in native byte order, until the next box is read.
 
         Raises OSError where the file no longer holds them.
         """
@@ -110,16 +117,29 @@ class Opened:
     def _cut(self, box: Box) -> npt.NDArray[Any]:
         source = self.source
         wanted = dict(zip(source.axes, box.slices, strict=True))
-        pieces = []
-        for channel in source.takes[wanted["c"]]:
+        pieces, channels = [], source.takes[wanted["c"]]
+        for channel in channels:
             here = wanted | {"c": slice(channel, channel + 1)}
-            cut = np.asarray(self.array[tuple(here.get(a, slice(0, 1)) for a in source.file_axes)])
+            slices = tuple(here.get(axis, slice(0, 1)) for axis in source.file_axes)
+            if isinstance(self.array, RawPlanes) and len(channels) == 1:
+                cut = self._into_room(self.array, slices)
+            else:
+                cut = np.asarray(self.array[slices])
             pieces.append(_ordered(cut, source.file_axes, source.axes))
         at = source.axes.index("c")
         whole = np.concatenate(pieces, axis=at) if len(pieces) > 1 else pieces[0]
         if whole.shape != box.shape:
             raise ValueError(f"it holds no more than {self.array.shape} voxels now")
         return whole
+
+    def _into_room(self, planes: RawPlanes, slices: tuple[slice, ...]) -> npt.NDArray[Any]:
+        """A box that takes no memory beyond that of the largest before it: fresh memory is slow."""
+        sides = tuple(len(range(side)[cut]) for side, cut in zip(planes.shape, slices, strict=True))
+        if not self.room or self.room[0].size < math.prod(sides):
+            self.room[:] = [np.empty(math.prod(sides), planes.dtype)]
+        piece = self.room[0][: math.prod(sides)].reshape(sides)
+        planes.read(slices, piece)
+        return piece
 
 
 def identity(source: Source) -> str:

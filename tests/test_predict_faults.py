@@ -9,17 +9,17 @@ import subprocess
 import sys
 
 import campaigns
+import disks
 import numpy as np
 import psutil
 import pytest
 import scenes
 from brightness import Results
+from disks import KILOBYTE, ROOT_ALONE, mount
 
 from pipeline import cli, publication, volumes
 
-ROOT_ALONE = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
 MOVIE = ("tyx", (3, 90, 107), 4.0, 25)
-KILOBYTE = 1024
 
 
 @pytest.fixture(scope="module")
@@ -46,18 +46,8 @@ def results(reference, tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 16 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount("-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk))
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
-
-
-def mount(*words):
-    done = subprocess.run(["mount", *words], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"this machine allows no mount: {done.stderr.strip()}")
+    with disks.small(tmp_path / "disk") as disk:
+        yield disk
 
 
 def copied(results, folder):
@@ -86,9 +76,7 @@ def test_a_disk_that_fills_up_anywhere_costs_nothing_but_time(
     results.predict(foreground=0.7)
     before = results.published()
     ballast, failures = small_disk / "ballast", 0
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as full:
-        while full.write(bytes(4 * KILOBYTE)):
-            pass
+    disks.fill(ballast)
     while cli.main(results.command()) != 0:
         lines = capsys.readouterr().err.splitlines()
         [sentence] = [line for line in lines if line.startswith("equiscope: ")]

@@ -23,7 +23,6 @@ from benchmarks import (
 )
 from benchmarks.apart import apart, commanded
 from benchmarks.contenders import Task
-from benchmarks.driven import Scene
 from pipeline import receipts, shards, volumes
 
 
@@ -132,7 +131,8 @@ def test_jobs_get_every_unit_once_in_an_order_of_the_seed() -> None:
 def test_a_kill_leaves_recorded_shards_and_the_same_bytes(tmp_path: Path, model: Path) -> None:
     image, _ = staging.scattered((128, 128), 40, np.random.default_rng(0))
     receipt = staging.ingested(tmp_path / "ingest" / "plane.json", image, "yx", (64, 64), (64, 64))
-    scene = Scene(receipt, model, tmp_path / "predict" / model.stem / "plane.json", (32, 64), 1)
+    made = tmp_path / "predict" / model.stem / "plane.json"
+    scene = driven.predicting(receipt, model, made, (32, 64), 1)
     calm = scene.start()
     assert calm.wait(60) == 0
     expected = driven.snapshot(scene.results)
@@ -143,6 +143,42 @@ def test_a_kill_leaves_recorded_shards_and_the_same_bytes(tmp_path: Path, model:
     assert driven.snapshot(scene.results) == expected
     assert tally.rewritten == 0
     assert not scene.jobs()
+
+
+def test_kills_and_harm_leave_a_volume_with_the_same_bytes(tmp_path: Path) -> None:
+    image, _ = staging.scattered((31, 96, 96), 40, np.random.default_rng(0))
+    scene = resume.of_ingest(tmp_path, image)
+    assert scene.start().wait(60) == 0
+    expected, shards_made = driven.snapshot(scene.results), driven.shard_files(scene.results[0])
+    assert {file[0] for file in shards_made} == {"0", "1"}
+    scene.forget()
+    tally = resume.Tally()
+    moments = resume.Moments(np.random.default_rng(2), 2.0, len(shards_made), harming=True)
+    resume.storm(scene, moments, tally, kills=3)
+    assert driven.snapshot(scene.results) == expected
+    assert (tally.kills, tally.rewritten) == (3, 0)
+    assert not scene.jobs()
+
+
+@pytest.mark.parametrize("how", driven.HARMED)
+def test_a_harmed_shard_may_be_written_again(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resume, "HARMED", (how,))
+    scene = driven.Scene(tmp_path / "a.json", (), tmp_path / "store", ())
+    file = scene.building / "1" / "c" / "0" / "0"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"a whole shard")
+    settled = dict.fromkeys(["0/c/0/0", "1/c/0/0", "1/c/0/1"], (0, 0))
+    tally = resume.Tally()
+    assert resume._harm(scene, np.random.default_rng(0), tally, settled) == 1
+    assert (file.stat().st_size if file.exists() else None) in {
+        "shortened": range(1, 13),
+        "emptied": [0],
+        "deleted": [None],
+    }[how]
+    assert settled.keys() == {"0/c/0/0", "1/c/0/1"}
+    assert tally.harmed == {how: 1}
 
 
 def test_a_shard_that_is_written_again_is_seen(tmp_path: Path) -> None:
