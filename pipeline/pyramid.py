@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pipeline import records, volumes
 from pipeline.sampling import block_mean, every
-from pipeline.tiles import Box, Index, Level, boxes, slabs
+from pipeline.tiles import Box, Index, Level, boxes
 
 Shard = tuple[Level, Box]
 Sampling = Literal["mean", "first"]
@@ -74,17 +74,17 @@ class Growing:
 def coarsened(
     store: Path, finer: Level, shard: Shard, sampling: Sampling, receipt: Path
 ) -> npt.NDArray[Any]:
-    """A shard from the level below it, of which a slab is read at a time.
+    """A shard from the level below it, of which a row of chunks is read at a time.
 
     Raises OSError, which names `receipt`, where a shard beneath it is lost or damaged.
     """
     level, box = shard
     step, sample = ratio(level, finer), SAMPLES[sampling]
     result = np.empty(box.shape, volumes.open_level(store, level.number).dtype)
-    for slab in slabs(level, box):
-        below = slab.refined(step).clipped(finer.shape)
+    for part in boxes(level.shape, (*level.chunk[:-1], level.shard[-1]), box):
+        below = part.refined(step).clipped(finer.shape)
         values = volumes.read_box(store, finer, below, receipt)
-        result[slab.within(box)] = sample(values, step)
+        result[part.within(box)] = sample(values, step)
     return result
 
 

@@ -20,30 +20,29 @@ def block_mean(values: npt.NDArray[Any], ratio: tuple[int, ...]) -> npt.NDArray[
             keep = [slice(None)] * values.ndim
             keep[axis] = slice(values.shape[axis] // step * step)
             values = values[tuple(keep)]
+    result = np.empty(
+        tuple(side // step for side, step in zip(values.shape, ratio, strict=True)), values.dtype
+    )
     count = int(np.prod(ratio))
-    if values.dtype.kind == "f":
-        return (_block_sum(values, ratio, np.float64) / count).astype(values.dtype)
+    small = values.dtype.kind != "f" and values.dtype.itemsize <= 2 and count <= 2**14
     # Sums of small integers fit in 32 bits, which halves the memory that has to be moved.
-    wide = np.int32 if values.dtype.itemsize <= 2 and count <= 2**14 else np.int64
-    total = _block_sum(values, ratio, wide)
-    total *= 2
-    total += count
-    total //= 2 * count
-    return total.astype(values.dtype)
+    dtype = np.float64 if values.dtype.kind == "f" else np.int32 if small else np.int64
+    # Plane by plane, so that what is added stays in the cache.
+    for at in np.ndindex(result.shape[:-2]):
+        cut = tuple(slice(i * step, (i + 1) * step) for i, step in zip(at, ratio, strict=False))
+        total = _block_sum(values[cut], ratio, dtype)[(0,) * len(at)]
+        if values.dtype.kind == "f":
+            result[at] = total / count
+        else:
+            result[at] = (2 * total + count) // (2 * count)
+    return result
 
 
 def _block_sum(values: npt.NDArray[Any], ratio: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
-    """Sums over blocks of `ratio` voxels, plane by plane, so that they stay in the cache."""
-    shape = tuple(side // step for side, step in zip(values.shape, ratio, strict=True))
-    result = np.empty(shape, dtype)
-    for at in np.ndindex(shape[:-2]):
-        cut = tuple(slice(i * step, (i + 1) * step) for i, step in zip(at, ratio, strict=False))
-        slab: npt.NDArray[Any] = values[cut]
-        for axis, step in enumerate(ratio):
-            parts = (slab[(slice(None),) * axis + (slice(k, None, step),)] for k in range(step))
-            slab = functools.reduce(functools.partial(np.add, dtype=dtype), parts)
-        result[at] = slab[(0,) * len(at)]
-    return result
+    for axis, step in enumerate(ratio):
+        parts = (values[(slice(None),) * axis + (slice(k, None, step),)] for k in range(step))
+        values = functools.reduce(functools.partial(np.add, dtype=dtype), parts)
+    return values.astype(dtype, copy=False)
 
 
 def every(values: npt.NDArray[Any], ratio: tuple[int, ...]) -> npt.NDArray[Any]:

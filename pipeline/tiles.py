@@ -109,15 +109,6 @@ class Level:
         return math.prod(-(-n // side) for n, side in zip(self.shape, self.shard, strict=True))
 
 
-def slabs(level: Level, over: Box) -> Iterator[Box]:
-    """Cut what `over` holds of a level into slabs, one chunk thick, of which few fill a shard."""
-    thick = next(
-        (i for i, (c, s) in enumerate(zip(level.chunk, level.shard, strict=True)) if c < s), 0
-    )
-    side = tuple(level.chunk[i] if i == thick else s for i, s in enumerate(level.shard))
-    return (slab.intersection(over) for slab in boxes(level.shape, side, over))
-
-
 def pyramid(
     axes: str,
     shape: Index,
