@@ -170,4 +170,8 @@ def _plane(path: Path) -> npt.NDArray[Any]:
     return tifffile.memmap(path, mode="r")
 
 
-PLANES = Format("PNG, folder of planes", (".png",), "tifffile", "", series, header, voxels)
+def _all(path: Path, _: str) -> tuple[Path, ...]:
+    return files(path).paths
+
+
+PLANES = Format("PNG, folder of planes", (".png",), "tifffile", "", series, header, voxels, _all)

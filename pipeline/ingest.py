@@ -3,23 +3,22 @@
 import logging
 import math
 import shutil
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline import (
     checksums,
-    intensities,
+    copying,
     ngff,
     publication,
     readers,
     receipts,
     shards,
+    spot_checks,
     survey,
     volumes,
 )
@@ -28,76 +27,12 @@ from pipeline.readers import Source
 from pipeline.tiles import Box, Level, pyramid
 
 log = logging.getLogger("equiscope.ingest")
-MOST_READ_BYTES = 2**30
-"""What is read of a file at once, where its strips, tiles or planes reach over several shards."""
 FEWEST_SHARDS, UNITS = 8, 32
 """Shards that a unit may have at least, one halving in 3-D; units that a volume shall have."""
 SMALL_GVOXEL = 0.1
 """Coarse shards of no more billions of voxels in all are made here, by no job."""
 SAMPLED_VOXELS = 2**22
 """Quantiles are taken at the finest level with at most so many voxels per channel."""
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """Reads level 0 from the raw file. A class, not a closure, so that it pickles to a job."""
-
-    source: Source
-    by_families: bool = True
-    counted: Counter[str] = field(default_factory=Counter, compare=False)
-
-    def spent(self) -> Mapping[str, float]:
-        """Bytes of voxels that this process has read so far."""
-        return {"read_bytes": self.counted["read_bytes"]}
-
-    def __call__(self, boxes: Sequence[Box], put: shards.Put) -> None:
-        """Read every box and hand it on.
-
-        Raises ValueError where a voxel is no number.
-        """
-        with self.source.reading() as opened:
-            for group in together(boxes, self.source, opened.decoded_at_once):
-                around = Box(group[0].start, group[-1].stop)
-                values = opened.read(around)
-                self.counted["read_bytes"] += values.nbytes
-                for box in group:
-                    self._put(box, values[box.within(around)], put)
-
-    def _put(self, box: Box, values: npt.NDArray[Any], put: shards.Put) -> None:
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise ValueError(
-                f"{self.source.path} holds voxels that are no numbers (NaN or infinite), the "
-                f"first ones between {box.start} and {box.stop} ({self.source.axes})."
-            )
-        put(box, values, intensities.measure(values))
-
-
-def together(
-    boxes: Sequence[Box], source: Source, decoded_at_once: Mapping[str, int]
-) -> list[list[Box]]:
-    """Boxes to read in one go, so that what the file gives at once is decoded once.
-
-    That is, boxes beside each other in a plane, where a strip, tile or plane of the file reaches
-    over several of them; never more than `MOST_READ_BYTES`.
-    """
-    largest = max(math.prod(box.shape) for box in boxes) * source.dtype.itemsize
-    side = dict(zip(source.axes, boxes[0].shape, strict=True))
-    spans = {axis: decoded_at_once.get(axis, 1) > side[axis] for axis in "yx"}
-    free = 2 if spans["y"] else 1 if spans["x"] else 0
-    for axes in range(free, 0, -1):
-        rows: dict[tuple[int, ...], list[Box]] = {}
-        for box in boxes:
-            rows.setdefault(box.start[:-axes], []).append(box)
-        groups = list(rows.values())
-        if all(map(_is_box, groups)) and max(map(len, groups)) * largest <= MOST_READ_BYTES:
-            return groups
-    return [[box] for box in boxes]
-
-
-def _is_box(group: Sequence[Box]) -> bool:
-    """Whether boxes, in order, fill the one from the first's start to the last's stop."""
-    around = Box(group[0].start, group[-1].stop)
-    return sum(math.prod(box.shape) for box in group) == math.prod(around.shape)
 
 
 def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]) -> None:
@@ -108,10 +43,9 @@ def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]
     """
     # plan
     source = readers.source(receipt.stem, task.acquisition)
+    identity = readers.identity(source)
     recipe = receipts.recipe(
-        "ingest",
-        task.model_dump(mode="json"),
-        {task.acquisition.path: readers.identity(source)},
+        "ingest", task.model_dump(mode="json"), {task.acquisition.path: identity}
     )
     levels = pyramid(
         source.axes,
@@ -138,7 +72,7 @@ def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]
 
     # act
     shards.begin(building, recipe, levels, source.axes, source.dtype, "image")
-    work = shards.Shards(building, levels, recipe["hash"], (), Copy(source), "mean")
+    work = shards.Shards(building, levels, recipe["hash"], (), copying.Copy(source), "mean")
     facts = {
         "volume": target.name,
         "axes": source.axes,
@@ -150,6 +84,7 @@ def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]
             building, shards.complete(work, _here_if_small(run), _most_per_unit(levels))
         ),
     }
+    _check(work, source, identity)
     if own.get("recipe") == recipe and own["facts"]["digest"] != facts["digest"]:
         log.warning("%s is no longer what it was: labels and tables in it are dropped", target)
         for group in ("labels", "tables"):
@@ -162,6 +97,22 @@ def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]
     receipts.write(receipt.with_suffix(".cost.json"), shards.cost(work.units))
     receipts.write(receipt, {"recipe": recipe, "facts": facts})
     shutil.rmtree(work.units)
+
+
+def _check(work: shards.Shards, source: Source, identity: str) -> None:
+    """Check that what was made is what the file held, and holds.
+
+    Raises OSError where it is not.
+    """
+    if readers.identity(source) != identity:
+        raise OSError(
+            f"{source.path} was changed while it was read: run again, and it is read as it is now."
+        )
+    if strange := spot_checks.faults(work.store, work.levels, source):
+        raise OSError(
+            f"{strange[0]}; {len(strange)} such places were found. Delete {work.store} and "
+            f"{work.units}, and run again."
+        )
 
 
 def _here_if_small(run: Callable[[shards.Shards], None]) -> Callable[[shards.Shards], None]:

@@ -11,7 +11,7 @@ import scenes
 import tifffile
 import zarr
 
-from pipeline import formats, formats_planes, ingest, inspect, readers, tiles, volumes
+from pipeline import copying, formats, formats_planes, ingest, inspect, readers, tiles, volumes
 
 STACK = np.random.default_rng(0).integers(0, 4000, (5, 23, 31), np.uint16)
 VOXEL = {"z": 1.0, "y": 0.5, "x": 0.5}
@@ -141,7 +141,7 @@ def test_a_compressed_plane_is_decoded_once_for_all_shards_it_reaches_over(tmp_p
     monkeypatch.setattr(formats_planes, "_plane", counted)
     source = readers.source("a", task.acquisition)
     decoded.clear()
-    ingest.Copy(source)(list(tiles.boxes(source.shape, (1, 8, 32, 32))), lambda *_: None)
+    copying.Copy(source)(list(tiles.boxes(source.shape, (1, 8, 32, 32))), lambda *_: None)
     # the first is looked at once more, to learn what can be had of a file
     assert len(decoded) == len(stack) + 1
 
