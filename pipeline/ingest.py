@@ -4,13 +4,14 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline import (
+    adoption,
     checksums,
     copying,
     ngff,
@@ -23,6 +24,7 @@ from pipeline import (
     volumes,
 )
 from pipeline.config import IngestTask
+from pipeline.formats_arrays import ZARR
 from pipeline.readers import Source
 from pipeline.tiles import Box, Level, pyramid
 
@@ -47,6 +49,85 @@ def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]
     recipe = receipts.recipe(
         "ingest", task.model_dump(mode="json"), {task.acquisition.path: identity}
     )
+    target = receipt.with_suffix(".ome.zarr")
+    own = volumes.attributes(target).get("equiscope", {})
+    building = target.with_name(f"{target.name}.building")
+    if own.get("recipe") == recipe:
+        harmed = checksums.harmed(target, volumes.levels_of(own), own["facts"]["digest"])
+        if not harmed:
+            log.info("%s is there and whole, made from the same recipe", target)
+            receipts.write(receipt, {"recipe": recipe, "facts": own["facts"]})
+            shutil.rmtree(shards.units_folder(building), ignore_errors=True)
+            return
+        _reopen(target, building, own, harmed)
+    log.info("%s %s %s from %s", source.axes, source.shape, source.dtype, source.path)
+
+    # act
+    made = _adopted(source, task, target) or _converted(receipt, source, task, recipe, run)
+    facts = {
+        "volume": target.name,
+        "axes": source.axes,
+        "shape": list(source.shape),
+        "dtype": source.dtype.name,
+        "channels": list(source.channels),
+        "voxel_size_um": source.voxel_size_um,
+        "digest": made.digest,
+        "adopted": made.adopted,
+    }
+    if own.get("recipe") == recipe and own["facts"]["digest"] != made.digest:
+        log.warning("%s is no longer what it was: labels and tables in it are dropped", target)
+        for group in ("labels", "tables"):
+            shutil.rmtree(made.store / group, ignore_errors=True)
+    volumes.annotate(made.store, _attributes(source, task, made, recipe, facts))
+    publication.publish(made.store, target)
+
+    # receipt
+    receipts.write(receipt, {"recipe": recipe, "facts": facts})
+    shutil.rmtree(shards.units_folder(building), ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A store that is whole, but has no attributes and not its name yet.
+
+    Attributes
+    ----------
+    digest: hash over all shards.
+    adopted: whether its voxels lie where the source lies.
+    """
+
+    store: Path
+    levels: tuple[Level, ...]
+    digest: str
+    adopted: bool
+
+
+def _adopted(source: Source, task: IngestTask, target: Path) -> Made | None:
+    """The source itself, where it is OME-Zarr that can be used as it is."""
+    if not task.ingest.adopt or source.form != ZARR.name:
+        return None
+    store = target.with_name(f"{target.name}.adopting")
+    shutil.rmtree(store, ignore_errors=True)
+    try:
+        levels = adoption.fit(source)
+        digest = adoption.adopt(source, levels, store)
+    except adoption.UnfitError as reason:
+        log.info("%s is copied: %s", source.path, reason)
+        shutil.rmtree(store, ignore_errors=True)
+        return None
+    log.info("%s is used where it lies: no voxel is copied", source.path)
+    return Made(store, levels, digest, True)
+
+
+def _converted(
+    receipt: Path,
+    source: Source,
+    task: IngestTask,
+    recipe: dict[str, Any],
+    run: Callable[[shards.Shards], None],
+) -> Made:
+    """A copy of the source's voxels, with a pyramid."""
+    building = receipt.with_suffix(".ome.zarr.building")
     levels = pyramid(
         source.axes,
         source.shape,
@@ -56,47 +137,25 @@ def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]
         task.ingest.smallest_level_voxels,
         task.ingest.shard_frames.of(source.axes),
     )
-    target = receipt.with_suffix(".ome.zarr")
-    own = volumes.attributes(target).get("equiscope", {})
-    building = target.with_name(f"{target.name}.building")
-    if own.get("recipe") == recipe:
-        harmed = checksums.harmed(target, levels, own["facts"]["digest"])
-        if not harmed:
-            log.info("%s is there and whole, made from the same recipe", target)
-            receipts.write(receipt, {"recipe": recipe, "facts": own["facts"]})
-            shutil.rmtree(shards.units_folder(building), ignore_errors=True)
-            return
-        log.warning("%s has %d harmed shards, which are made again", target, len(harmed))
-        checksums.reopen(target, building, shards.units_folder(building), harmed)
-    log.info("%s %s %s from %s", source.axes, source.shape, source.dtype, source.path)
-
-    # act
     shards.begin(building, recipe, levels, source.axes, source.dtype, "image")
     work = shards.Shards(building, levels, recipe["hash"], (), copying.Copy(source), "mean")
-    facts = {
-        "volume": target.name,
-        "axes": source.axes,
-        "shape": list(source.shape),
-        "dtype": source.dtype.name,
-        "channels": list(source.channels),
-        "voxel_size_um": source.voxel_size_um,
-        "digest": checksums.keep(
-            building, shards.complete(work, _here_if_small(run), _most_per_unit(levels))
-        ),
-    }
-    _check(work, source, identity)
-    if own.get("recipe") == recipe and own["facts"]["digest"] != facts["digest"]:
-        log.warning("%s is no longer what it was: labels and tables in it are dropped", target)
-        for group in ("labels", "tables"):
-            shutil.rmtree(building / group, ignore_errors=True)
+    written = shards.complete(work, _here_if_small(run), _most_per_unit(levels))
+    _check(work, source, recipe["inputs"][task.acquisition.path])
     _describe_intensities(receipt.with_suffix(".statistics.json"), work, source)
-    volumes.annotate(building, _attributes(source, task, building, levels, recipe, facts))
-    publication.publish(building, target)
-
-    # receipt
     receipts.write(receipt.with_suffix(".cost.json"), shards.cost(work.units))
-    receipts.write(receipt, {"recipe": recipe, "facts": facts})
-    shutil.rmtree(work.units)
+    return Made(building, levels, checksums.keep(building, written), False)
+
+
+def _reopen(target: Path, building: Path, own: dict[str, Any], harmed: dict[str, str]) -> None:
+    """Take a published volume apart, to make its harmed shards again."""
+    if own["facts"]["adopted"]:
+        file, how = next(iter(harmed.items()))
+        raise OSError(
+            f"{target / file} is {how}, as are {len(harmed) - 1} more shards. They lie where the "
+            "acquisition's path leads: put them back whole, and run again."
+        )
+    log.warning("%s has %d harmed shards, which are made again", target, len(harmed))
+    checksums.reopen(target, building, shards.units_folder(building), harmed)
 
 
 def _check(work: shards.Shards, source: Source, identity: str) -> None:
@@ -145,17 +204,12 @@ def _describe_intensities(path: Path, work: shards.Shards, source: Source) -> No
 
 
 def _attributes(
-    source: Source,
-    task: IngestTask,
-    building: Path,
-    levels: tuple[Level, ...],
-    recipe: dict[str, Any],
-    facts: dict[str, Any],
+    source: Source, task: IngestTask, made: Made, recipe: dict[str, Any], facts: dict[str, Any]
 ) -> dict[str, Any]:
-    windows = _windows(building, levels, source.axes, task.ingest.quantiles)
+    windows = _windows(made.store, made.levels, source.axes, task.ingest.quantiles)
     name = facts["volume"].removesuffix(".ome.zarr")
     placed = ngff.Calibration(source.voxel_size_um, source.time_step_s, source.position_um)
-    blocks = ngff.multiscales(name, source.axes, levels, placed, "mean")
+    blocks = ngff.multiscales(name, source.axes, made.levels, placed, "mean")
     return {
         "ome": {
             "version": ngff.OME_VERSION,
@@ -165,7 +219,7 @@ def _attributes(
         "equiscope": {
             "name": name,
             "axes": source.axes,
-            "levels": [asdict(level) for level in levels],
+            "levels": [asdict(level) for level in made.levels],
             "voxel_size_um": source.voxel_size_um,
             "time_step_s": source.time_step_s,
             "position_um": source.position_um,

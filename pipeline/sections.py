@@ -126,6 +126,7 @@ class Ingest(Section):
     shard_voxels: Sides
     shard_frames: Steps
     smallest_level_voxels: Count
+    adopt: bool
     quantiles: tuple[Fraction, Fraction]
 
 

@@ -70,6 +70,7 @@ def ingest_task(acquired: sections.Acquisition, **given: Any) -> config.IngestTa
         "shard_voxels": {"yx": [32, 32], "zyx": [8, 32, 32]},
         "shard_frames": {"yx": 2, "zyx": 1},
         "smallest_level_voxels": 16,
+        "adopt": True,
         "quantiles": [0.01, 0.998],
     }
     section = sections.Ingest.model_validate(values | given)
