@@ -44,7 +44,8 @@ movie of stacks in two channels from NIS-Elements, and six images of LAS X, of w
 wavelength sweeps, whose `axes` are asked. Their voxels were compared with what the library named
 gives for the whole image, so an error of that library would not have shown. CZI files that ZEN
 wrote, with mosaics, scenes, times and colours, were opened by hand, too: shapes, voxel sizes and
-the least and greatest values are those that another reader of CZI gives.
+the least and greatest values are those that another reader of CZI gives. Plates that microscopes
+of both makers wrote were opened by hand as well.
 """
 
 
@@ -95,7 +96,7 @@ def row(sample: Sample) -> str:
             sample.wrote,
             "yes",
             "asked" if "?" in said.axes else word(said.axes == written.axes),
-            sizes(said, written.axes),
+            sizes(said, written),
             word(said.channels == sample.channels) if sample.channels else "none",
             word(same(whole, source.axes, written)),
             sample.reader,
@@ -107,12 +108,11 @@ def word(right: bool) -> str:
     return "yes" if right else "no"
 
 
-def sizes(said: Header, axes: str) -> str:
+def sizes(said: Header, written: samples.Written) -> str:
     if not said.voxel_size_um:
         return "asked"
-    return word(
-        all(np.isclose(said.voxel_size_um.get(a, 0), samples.VOXEL[a]) for a in axes if a in "zyx")
-    )
+    space, true = [axis for axis in written.axes if axis in "zyx"], written.voxel_size_um
+    return word(all(np.isclose(said.voxel_size_um.get(axis, 0), true[axis]) for axis in space))
 
 
 def same(whole: np.ndarray, axes: str, written: samples.Written) -> bool:

@@ -14,7 +14,7 @@ import tifffile
 
 CHANNELS = ("DAPI", "FITC", "Cy5")
 BEGAN = datetime.datetime(2024, 7, 9, 13, 15, 50, 916000)
-STEP_S, PIXEL_UM, Z_STEP_UM = 30.0, 1.3672, 3.0
+STEP_S, PIXEL_UM, CAMERA_PIXEL_UM, Z_STEP_UM = 30.0, 1.3672, 0.325, 3.0
 NAMES = ("B/02/1", "B/02/2", "C/11/1", "C/11/2")
 Fields = Mapping[str, np.ndarray]
 
@@ -155,8 +155,8 @@ def cellvoyager(folder: Path, held: Fields) -> Path:
     write_records(folder, lines)
     channels = range(1, next(iter(held.values())).shape[1] + 1)
     detail = "".join(
-        f'<bts:MeasurementChannel bts:Ch="{c}" bts:HorizontalPixelDimension="0.325" '
-        'bts:VerticalPixelDimension="0.325" bts:CameraNumber="3" />'
+        f'<bts:MeasurementChannel bts:Ch="{c}" bts:HorizontalPixelDimension="{CAMERA_PIXEL_UM}" '
+        f'bts:VerticalPixelDimension="{CAMERA_PIXEL_UM}" bts:CameraNumber="3" />'
         for c in channels
     )
     (folder / "MeasurementDetail.mrf").write_text(

@@ -2,7 +2,7 @@
 
 import importlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import imageio.v3
 import numpy as np
 import ome_zarr.format
 import ome_zarr.writer
+import plates
 import tifffile
 import zarr
 
@@ -37,6 +38,7 @@ class Written:
     axes: str
     array: np.ndarray
     series: str = "only"
+    voxel_size_um: Mapping[str, float] = field(default_factory=lambda: VOXEL)
 
 
 @dataclass(frozen=True)
@@ -271,6 +273,20 @@ def bitmap(folder: Path) -> Written:
     return Written(folder / "a.bmp", "yx", array)
 
 
+def imagexpress(folder: Path) -> Written:
+    return _field(plates.exported(folder / "plate", plates.fields()), plates.PIXEL_UM)
+
+
+def cellvoyager(folder: Path) -> Written:
+    return _field(plates.cellvoyager(folder / "plate", plates.fields()), plates.CAMERA_PIXEL_UM)
+
+
+def _field(path: Path, pixel_um: float) -> Written:
+    """One field of a plate."""
+    name, voxel = plates.NAMES[1], {"z": plates.Z_STEP_UM, "y": pixel_um, "x": pixel_um}
+    return Written(path, "tczyx", plates.fields()[name], name, voxel)
+
+
 SAMPLES = (
     Sample("TIFF", "tifffile", "tifffile", plain_tiff),
     Sample("BigTIFF, compressed, tiled", "tifffile", "tifffile", compressed_tiff),
@@ -291,5 +307,13 @@ SAMPLES = (
     Sample("N5", "tensorstore", "tensorstore", n5, "tensorstore"),
     Sample("MRC", "mrcfile", "mrcfile", mrc, "mrcfile"),
     Sample("Zeiss CZI", "pylibCZIrw", "pylibCZIrw", czi, "pylibCZIrw", CHANNELS),
+    Sample(
+        "plate of ImageXpress", "tifffile, in the maker's layout", "tifffile", imagexpress,
+        channels=plates.CHANNELS[:2],
+    ),
+    Sample(
+        "plate of CellVoyager", "tifffile, in the maker's layout", "tifffile", cellvoyager,
+        channels=plates.FILTERS[:2],
+    ),
     Sample("BMP", "imageio", "bioio, bioio-imageio", bitmap, "bioio_imageio"),
-)
+)  # fmt: skip
