@@ -1,9 +1,11 @@
 """Checksums of a finished store's shards, which lie in it and tell which of them are harmed."""
 
+import hashlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import google_crc32c
 from tqdm import tqdm
 
 from pipeline import receipts, records, volumes
@@ -11,8 +13,19 @@ from pipeline.tiles import Level, boxes
 
 FILE = "0/checksums.json"
 """In the folder of the finest level, where no reader of Zarr looks for arrays."""
+PIECE_BYTES = 2**18
 QUIET_S = 2.0
 """A check that takes no longer shows no progress."""
+
+
+def of(path: Path) -> tuple[str, int]:
+    """SHA-256 and CRC-32C of a file's bytes, which are read once."""
+    whole, checksum = hashlib.sha256(), 0
+    with path.open("rb", buffering=0) as stream:
+        while piece := stream.read(PIECE_BYTES):
+            whole.update(piece)
+            checksum = google_crc32c.extend(checksum, piece)
+    return whole.hexdigest(), checksum
 
 
 def keep(store: Path, written: Iterable[records.Written]) -> str:
@@ -63,7 +76,8 @@ def reopen(store: Path, building: Path, units: Path, harmed: Mapping[str, str]) 
         for box in boxes(level.shape, level.shard):
             file = volumes.shard_file(level, box)
             if file in sums and file not in harmed:
-                said = {"file": file, "bytes": (store / file).stat().st_size, "sha256": sums[file]}
+                _, crc32c = of(store / file)
+                said = {"file": file, "bytes": (store / file).stat().st_size, "crc32c": crc32c}
                 said |= {"recipe": own["recipe"]["hash"], "facts": {}, "beside": {}}
                 receipts.write(units / records.name(level, box), said, durable=False)
     store.rename(building)

@@ -18,7 +18,8 @@ NARROW = 4
 class RawPlanes:
     """Planes that lie in files as they are in memory, each at its own place.
 
-    Read, not mapped to memory: that takes thrice the time, and counts as memory.
+    Read, not mapped to memory: what is mapped counts as memory, and a file that is cut meanwhile
+    would end the process without a word.
     """
 
     shape: tuple[int, ...]

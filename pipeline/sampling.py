@@ -10,31 +10,29 @@ import numpy.typing as npt
 def block_mean(values: npt.NDArray[Any], ratio: tuple[int, ...]) -> npt.NDArray[Any]:
     """Mean over blocks of `ratio` voxels, integers rounded half up.
 
-    An edge block that is cut by the end of the volume is the mean of the voxels it has.
+    An edge block that is cut by the end of the volume is the mean of the voxels it has, where
+    blocks are at most two voxels wide.
     """
-    for axis, step in enumerate(ratio):
-        if step > 1 and values.shape[axis] % step:
-            values = np.pad(
-                values, [(0, step - 1 if i == axis else 0) for i in range(values.ndim)], "edge"
-            )
-            keep = [slice(None)] * values.ndim
-            keep[axis] = slice(values.shape[axis] // step * step)
-            values = values[tuple(keep)]
-    result = np.empty(
-        tuple(side // step for side, step in zip(values.shape, ratio, strict=True)), values.dtype
-    )
+    whole = tuple(-(-side // step) for side, step in zip(values.shape, ratio, strict=True))
+    result = np.empty(whole, values.dtype)
     count = int(np.prod(ratio))
     small = values.dtype.kind != "f" and values.dtype.itemsize <= 2 and count <= 2**14
     # Sums of small integers fit in 32 bits, which halves the memory that has to be moved.
     dtype = np.float64 if values.dtype.kind == "f" else np.int32 if small else np.int64
-    # Plane by plane, so that what is added stays in the cache.
-    for at in np.ndindex(result.shape[:-2]):
+    # Plane by plane, so that what is added stays in the cache, and what is mended is small.
+    for at in np.ndindex(whole[:-2]):
         cut = tuple(slice(i * step, (i + 1) * step) for i, step in zip(at, ratio, strict=False))
-        total = _block_sum(values[cut], ratio, dtype)[(0,) * len(at)]
+        lacks = [-side % step for side, step in zip(values[cut].shape, ratio, strict=True)]
+        slab = np.pad(values[cut], [(0, n) for n in lacks], "edge") if any(lacks) else values[cut]
+        total = _block_sum(slab, ratio, dtype)[(0,) * len(at)]
         if values.dtype.kind == "f":
-            result[at] = total / count
+            total /= count
+        elif count & (count - 1) == 0:
+            total += count // 2  # and now to shift is to divide, at a fifth of the cost
+            total >>= count.bit_length() - 1
         else:
-            result[at] = (2 * total + count) // (2 * count)
+            total = (2 * total + count) // (2 * count)
+        result[at] = total
     return result
 
 
@@ -42,7 +40,7 @@ def _block_sum(values: npt.NDArray[Any], ratio: tuple[int, ...], dtype: Any) -> 
     for axis, step in enumerate(ratio):
         parts = (values[(slice(None),) * axis + (slice(k, None, step),)] for k in range(step))
         values = functools.reduce(functools.partial(np.add, dtype=dtype), parts)
-    return values.astype(dtype, copy=False)
+    return values.astype(dtype)
 
 
 def every(values: npt.NDArray[Any], ratio: tuple[int, ...]) -> npt.NDArray[Any]:

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 import numpy.typing as npt
 
-from pipeline import progress, receipts, records, volumes
+from pipeline import checksums, progress, receipts, records, volumes
 from pipeline.pyramid import Family, Growing, Pyramid, Sampling, coarsened, families
 from pipeline.tiles import Box, Level, Tree, phases
 
@@ -269,12 +269,13 @@ def _checked(work: Shards) -> tuple[list[records.Written], dict[str, str]]:
     written, damaged = [], {}
     for name in sorted(records.names(work.units)):
         said = receipts.read(work.units / name)
-        harm = records.harm(said, work.store, work.units)
-        if not harm and receipts.bytes_digest(work.store / said["file"]) != said["sha256"]:
-            harm = "other bytes"
+        harm, sha256 = records.harm(said, work.store, work.units), ""
+        if not harm:
+            sha256, crc32c = checksums.of(work.store / said["file"])
+            harm = "" if crc32c == said["crc32c"] else "other bytes"
         if harm:
             damaged[name] = harm
-        written.append(records.Written(said["file"], said["sha256"]))
+        written.append(records.Written(said["file"], sha256))
     return written, damaged
 
 

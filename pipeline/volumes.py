@@ -265,7 +265,7 @@ def shard_file(level: Level, box: Box) -> str:
 def write_shard(
     store: Path, level: Level, box: Box, values: npt.NDArray[Any]
 ) -> dict[str, str | int]:
-    """Write one whole shard and read it back. Returns its file, bytes and SHA-256.
+    """Write one whole shard and read some of it back. Returns its file, bytes and CRC-32C.
 
     A shard of nothing but zeros gets a file as well, so that one that is lost cannot pass for it.
     Raises OSError where the disk is full, or what is read back differs: it did not keep it.
@@ -273,7 +273,7 @@ def write_shard(
     file = shard_file(level, box)
     path, codec = store / file, _codec(store, level)
     try:
-        digest = codec.write(path, values)
+        checksum = codec.write(path, values)
     except OSError as error:
         raise OSError(
             f"{path} could not be written: {error.strerror or error}. Make room on that disk, or "
@@ -281,7 +281,7 @@ def write_shard(
         ) from error
     if not codec.holds(path, values):
         raise OSError(f"{path} reads back other than written: check the disk it lies on.")
-    return {"file": file, "bytes": path.stat().st_size, "sha256": digest}
+    return {"file": file, "bytes": path.stat().st_size, "crc32c": checksum}
 
 
 def annotate(store: Path, attributes: Mapping[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """Laws of the bytes of shards: readers of Zarr read them, harm shows, coarser ones are exact."""
 
 import dataclasses
-import os
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import pyramid, sampling, sharding, shards, tiles, volumes
+from pipeline import checksums, pyramid, sampling, sharding, shards, tiles, volumes
 from pipeline.tiles import Level
 
 CHUNK, SHARD = (3, 4, 5), (6, 8, 10)
@@ -60,21 +59,34 @@ def test_a_whole_shard_has_the_chunks_that_zarr_writes_in_another_order(tmp_path
 
 
 @pytest.mark.parametrize("shape", [SHARD, (5, 3, 7)])
-def test_any_flipped_bit_and_any_cut_shows(tmp_path, shape):
+def test_any_flipped_bit_and_any_cut_changes_the_checksum(tmp_path, shape):
     array = values(shape, "uint16")
     path = written(tmp_path / "a", array) / "0/c/0/0/0"
-    codec = sharding.codec((tmp_path / "a/0/zarr.json").read_bytes())
     whole = path.read_bytes()
-    assert codec.holds(path, array)
+    codec = sharding.codec((tmp_path / "a/0/zarr.json").read_bytes())
+    assert checksums.of(path)[1] == codec.write(path, array)
+    seen = {checksums.of(path)}
     for at in range(len(whole)):
         harmed = bytearray(whole)
         harmed[at] ^= 1 << at % 8
         path.write_bytes(harmed)
-        assert not codec.holds(path, array), at
-    for size in range(len(whole)):
-        path.write_bytes(whole)
-        os.truncate(path, size)
-        assert not codec.holds(path, array), size
+        seen.add(checksums.of(path))
+        path.write_bytes(whole[:at])
+        seen.add(checksums.of(path))
+    assert len(seen) == 2 * len(whole) + 1
+
+
+def test_a_first_chunk_or_an_index_that_does_not_read_back_shows(tmp_path):
+    array = values(SHARD, "uint16")
+    path = written(tmp_path / "a", array) / "0/c/0/0/0"
+    codec = sharding.codec((tmp_path / "a/0/zarr.json").read_bytes())
+    whole = path.read_bytes()
+    assert codec.holds(path, array)
+    for at in (9, len(whole) - 9):
+        harmed = bytearray(whole)
+        harmed[at] ^= 1
+        path.write_bytes(harmed)
+        assert not codec.holds(path, array)
 
 
 def test_other_voxels_than_those_written_show(tmp_path):
