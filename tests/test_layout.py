@@ -25,7 +25,7 @@ def volume(axes, shape, voxel):
         SETTINGS.shard_frames.of(axes),
     )
     return volumes.Volume(
-        Path("a"), axes, levels, voxel, None, ("a",), ((0, 1),), "", {"dtype": "uint16"}
+        Path("a"), axes, levels, voxel, None, {}, ("a",), ((0, 1),), "", {"dtype": "uint16"}
     )
 
 

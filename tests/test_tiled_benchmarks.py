@@ -199,10 +199,10 @@ def test_a_volume_is_planned_without_a_voxel(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(plan, "site", lambda: site)
         found = plan.planned(tmp_path / "predict" / "large.json", image, shipped)
-    finest = volumes.open_volume(store).levels[0]
+    finest = volumes.open_volume(store).label_levels[0]
     assert found.plan.voxels == 256 * 4096 * 4096
     assert found.plan.shards >= 2 * 8 * 8
-    assert finest.shard == (1, 128, 512, 512)
+    assert finest.shard == (128, 512, 512)
     assert found.jobs >= 1
 
 
