@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline import checksums, receipts, records, spot_checks, volumes
 from pipeline.readers import Source
-from pipeline.tiles import Level, boxes
+from pipeline.tiles import Level
 
 INNER = (["bytes", "blosc", "crc32c"], ["bytes", "zstd", "crc32c"])
 """Codecs of chunks that can be checked by their own bytes, and are read as fast as our own."""
@@ -39,12 +39,11 @@ def fit(source: Source) -> tuple[Level, ...]:
         _level(_json(folder / entry["path"] / "zarr.json"), number, first, _scale(entry), source)
         for number, entry in enumerate(datasets)
     )
-    for level, entry in zip(levels, datasets, strict=True):
-        for box in boxes(level.shape, level.shard):
-            _, _, place = volumes.shard_file(level, box).partition("/")
-            file = folder / entry["path"] / place
-            if not file.is_file() or not file.stat().st_size:
-                raise UnfitError(f"{file} is not there, which may be zeros or a loss")
+    for name, level, _ in volumes.shard_files(levels):
+        _, _, place = name.partition("/")
+        file = folder / datasets[level.number]["path"] / place
+        if not file.is_file() or not file.stat().st_size:
+            raise UnfitError(f"{file} is not there, which may be zeros or a loss")
     return levels
 
 
@@ -55,24 +54,22 @@ def adopt(source: Source, levels: Sequence[Level], building: Path) -> str:
     """
     folder = _folder(source)
     datasets = _json(folder / "zarr.json")["attributes"]["ome"]["multiscales"][0]["datasets"]
-    written = []
     for level, entry in zip(levels, datasets, strict=True):
         array, there = building / str(level.number), folder / entry["path"]
         receipts.write(array / "zarr.json", _json(there / "zarr.json"))
         (array / "c").symlink_to(os.path.relpath((there / "c").resolve(), array.resolve()))
-        for box in boxes(level.shape, level.shard):
-            file = volumes.shard_file(level, box)
-            written.append(records.Written(file, receipts.bytes_digest(building / file)))
-    receipts.write(
-        building / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": {}}
-    )
+    volumes.write_group(building, {})
     try:
         strange = spot_checks.faults(building, levels, source)
     except (OSError, ValueError) as error:
         raise UnfitError(f"it cannot be read: {error}") from error
     if strange:
         raise UnfitError(strange[0])
-    return checksums.keep(building, written)
+    files = (name for name, _, _ in volumes.shard_files(levels))
+    return checksums.keep(
+        building,
+        (records.Written(name, receipts.bytes_digest(building / name)) for name in files),
+    )
 
 
 def _folder(source: Source) -> Path:

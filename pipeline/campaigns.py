@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline import config
 from pipeline.config import Campaign
+from pipeline.faults import listed
 from pipeline.sections import EVERY, Acquisition, Model
 
 NAMED = 12
@@ -111,9 +112,8 @@ def _model(
             mentioned.append((where, entry.acquisition))
     for where, one in mentioned:
         if one not in acquisitions:
-            more = f" and {len(acquisitions) - NAMED} more" if len(acquisitions) > NAMED else ""
             raise ValueError(
                 f"models.{name}.{where} names the acquisition {one!r}, which there is not. There "
-                f"are: {', '.join([*acquisitions][:NAMED])}{more}."
+                f"are: {listed([*acquisitions], NAMED)}."
             )
     return model.model_copy(update={"acquisitions": tuple(dict.fromkeys(used))})

@@ -9,7 +9,7 @@ import google_crc32c
 from tqdm import tqdm
 
 from pipeline import receipts, records, volumes
-from pipeline.tiles import Level, boxes
+from pipeline.tiles import Level
 
 FILE = "0/checksums.json"
 """In the folder of the finest level, where no reader of Zarr looks for arrays."""
@@ -50,11 +50,7 @@ def harmed(store: Path, levels: Sequence[Level], expected: str) -> dict[str, str
     Reads every byte. Where the checksums themselves are not those of `expected`, all are.
     """
     sums, found = kept(store, expected), {}
-    files = [
-        volumes.shard_file(level, box)
-        for level in levels
-        for box in boxes(level.shape, level.shard)
-    ]
+    files = [file for file, _, _ in volumes.shard_files(levels)]
     for file in tqdm(files, desc=f"checking {store.name}", unit="shard", delay=QUIET_S):
         if not (store / file).is_file():
             found[file] = "lost"
@@ -72,12 +68,10 @@ def reopen(store: Path, building: Path, units: Path, harmed: Mapping[str, str]) 
         shutil.rmtree(folder, ignore_errors=True)
     own = volumes.attributes(store)["equiscope"]
     sums = kept(store, own["facts"]["digest"])
-    for level in volumes.levels_of(own):
-        for box in boxes(level.shape, level.shard):
-            file = volumes.shard_file(level, box)
-            if file in sums and file not in harmed:
-                _, crc32c = of(store / file)
-                said = {"file": file, "bytes": (store / file).stat().st_size, "crc32c": crc32c}
-                said |= {"recipe": own["recipe"]["hash"], "facts": {}, "beside": {}}
-                receipts.write(units / records.name(level, box), said, durable=False)
+    for file, level, box in volumes.shard_files(volumes.levels_of(own)):
+        if file in sums and file not in harmed:
+            _, crc32c = of(store / file)
+            said = {"file": file, "bytes": (store / file).stat().st_size, "crc32c": crc32c}
+            said |= {"recipe": own["recipe"]["hash"], "facts": {}, "beside": {}}
+            receipts.write(units / records.name(level, box), said, durable=False)
     store.rename(building)

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from pipeline import intensities, shards
 from pipeline.readers import Source
-from pipeline.tiles import Box
+from pipeline.sections import Ingest
+from pipeline.tiles import Box, Level, pyramid
 
 MOST_READ_BYTES = 2**30
 """What is read of a file at once, where its strips, tiles or planes reach over several shards."""
@@ -49,6 +50,19 @@ class Copy:
                 f"first ones between {box.start} and {box.stop} ({self.source.axes})."
             )
         put(box, values, intensities.measure(values))
+
+
+def levels(source: Source, settings: Ingest) -> tuple[Level, ...]:
+    """The levels of the volume that a source becomes."""
+    return pyramid(
+        source.axes,
+        source.shape,
+        source.voxel_size_um,
+        settings.chunk_voxels.of(source.axes),
+        settings.shard_voxels.of(source.axes),
+        settings.smallest_level_voxels,
+        settings.shard_frames.of(source.axes),
+    )
 
 
 def together(

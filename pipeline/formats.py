@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline import formats_arrays, formats_bioio, formats_cv8000, formats_imagexpress, formats_n5
 from pipeline.config import is_pattern
+from pipeline.faults import listed
 from pipeline.formats_arrays import HDF5, MRC, ZARR
 from pipeline.formats_bioio import BIOIO
 from pipeline.formats_cv8000 import CV8000
@@ -85,8 +86,7 @@ def chosen(where: str, path: Path, names: Sequence[str], setting: str) -> str:
         return names[0]
     if setting in names:
         return setting
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    held = f"{', '.join(names[:NAMED])}{more}"
+    held = listed(names, NAMED)
     if setting == ONLY:
         raise ValueError(
             f"{where}.series: {path} holds {len(names)} images: {held}. Add the line "

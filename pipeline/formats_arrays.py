@@ -41,15 +41,14 @@ def _node(path: Path) -> Any:
         raise ValueError(f"{path} is no readable Zarr: {error}.") from error
 
 
-def _multiscales(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = dict(attributes).get("ome", attributes).get("multiscales", [])
-    return list(found)
-
-
 def _ome(node: Any) -> dict[str, Any]:
     """What a group says by the rules of OME-Zarr, 0.5 or older."""
     said = dict(node.attrs)
     return dict(said.get("ome", said))
+
+
+def _multiscales(node: Any) -> list[dict[str, Any]]:
+    return list(_ome(node).get("multiscales", []))
 
 
 def is_plate(path: Path) -> bool:
@@ -97,10 +96,10 @@ def zarr_series(path: Path) -> list[str]:
         return ["array"]
     if _ome(node).get("plate"):
         return list(_fields(path, _stamp(path)))
-    if _multiscales(node.attrs):
+    if _multiscales(node):
         return ["image"]
     found = sorted(name for name, _ in node.arrays())
-    found += [name for name, group in node.groups() if _multiscales(group.attrs)]
+    found += [name for name, group in node.groups() if _multiscales(group)]
     if not found:
         raise ValueError(f"{path} holds no image: neither an array nor OME-Zarr multiscales.")
     return found
@@ -111,11 +110,11 @@ def _zarr_image(path: Path, name: str) -> tuple[Any, Any]:
     node = _node(path)
     if isinstance(node, zarr.Array):
         return None, node
-    if not _multiscales(node.attrs):
+    if not _multiscales(node):
         node = node[name]
         if isinstance(node, zarr.Array):
             return None, node
-    return node, node[_multiscales(node.attrs)[0]["datasets"][0]["path"]]
+    return node, node[_multiscales(node)[0]["datasets"][0]["path"]]
 
 
 def zarr_header(path: Path, name: str) -> Header:
@@ -131,7 +130,7 @@ def zarr_header(path: Path, name: str) -> Header:
         named = getattr(array.metadata, "dimension_names", None) or ()
         axes = "".join(str(n).lower() if str(n).lower() in "tczyx" else "?" for n in named)
         return Header(axes or unnamed(array.ndim), array.shape, dtype, (), {}, None)
-    said = _multiscales(group.attrs)[0]
+    said = _multiscales(group)[0]
     axes, units = _axes(said.get("axes", []))
     try:
         scale, shift = _transformed(said, len(axes))
@@ -142,8 +141,7 @@ def zarr_header(path: Path, name: str) -> Header:
         ) from error
     step = number(scale[axes.index("t")]) if "t" in axes and scale else None
     seconds = SECONDS.get(units.get("t", ""))
-    omero = dict(group.attrs).get("ome", group.attrs).get("omero", {})
-    channels = omero.get("channels", [])
+    channels = _ome(group).get("omero", {}).get("channels", [])
     names = tuple(str(channel.get("label", "")) for channel in channels)
     return Header(
         axes,

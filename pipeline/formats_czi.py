@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pipeline.headers import (
     COLOURS,
+    METRE_UM,
     Format,
     Header,
     Voxels,
@@ -23,7 +24,6 @@ from pipeline.headers import (
     told,
 )
 
-METRE_UM = 1e6
 CZI_TYPES = {
     "Gray8": np.uint8, "Gray16": np.uint16, "Gray32Float": np.float32,
     "Bgr24": np.uint8, "Bgr48": np.uint16, "Bgr96Float": np.float32,

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.headers import (
     COLOURS,
+    METRE_UM,
     Format,
     Header,
     Voxels,
@@ -21,7 +22,6 @@ from pipeline.headers import (
     told,
 )
 
-METRE_UM = 1e6
 LIF_COLOURS = {
     "red": "FF0000", "green": "00FF00", "blue": "0000FF", "cyan": "00FFFF", "magenta": "FF00FF",
     "yellow": "FFFF00", "gray": "FFFFFF", "grey": "FFFFFF",

@@ -11,10 +11,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+METRE_UM = 1e6
 MICROMETRES = {
     "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0,
     "micrometre": 1.0, "nm": 1e-3, "nanometer": 1e-3, "mm": 1e3, "millimeter": 1e3,
-    "cm": 1e4, "m": 1e6, "meter": 1e6, "angstrom": 1e-4, "Å": 1e-4,
+    "cm": 1e4, "m": METRE_UM, "meter": METRE_UM, "angstrom": 1e-4, "Å": 1e-4,
 }  # fmt: skip
 SECONDS = {
     "s": 1.0, "sec": 1.0, "second": 1.0, "ms": 1e-3, "millisecond": 1e-3, "min": 60.0,

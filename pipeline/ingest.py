@@ -26,7 +26,7 @@ from pipeline import (
 from pipeline.config import IngestTask
 from pipeline.formats_arrays import ZARR
 from pipeline.readers import Source
-from pipeline.tiles import Box, Level, pyramid
+from pipeline.tiles import Box, Level
 
 log = logging.getLogger("equiscope.ingest")
 FEWEST_SHARDS, UNITS = 8, 32
@@ -128,15 +128,7 @@ def _converted(
 ) -> Made:
     """A copy of the source's voxels, with a pyramid."""
     building = receipt.with_suffix(".ome.zarr.building")
-    levels = pyramid(
-        source.axes,
-        source.shape,
-        source.voxel_size_um,
-        task.ingest.chunk_voxels.of(source.axes),
-        task.ingest.shard_voxels.of(source.axes),
-        task.ingest.smallest_level_voxels,
-        task.ingest.shard_frames.of(source.axes),
-    )
+    levels = copying.levels(source, task.ingest)
     shards.begin(building, recipe, levels, source.axes, source.dtype, "image")
     work = shards.Shards(building, levels, recipe["hash"], (), copying.Copy(source), "mean")
     written = shards.complete(work, _here_if_small(run), _most_per_unit(levels))

@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline import formats, readers
+from pipeline import copying, formats, readers
 from pipeline.config import locate
 from pipeline.headers import Header
 from pipeline.readers import Source
 from pipeline.sections import EVERY, FROM_FILE, Acquisition, Ingest
-from pipeline.tiles import pyramid
 
 MANY = 12
 """Images of a file that are told of one by one at most."""
@@ -104,15 +103,7 @@ def _acquisition(path: str, name: str) -> Acquisition:
 
 def _becomes(source: Source, settings: Ingest) -> tuple[int, int, int]:
     """Levels, shards and bytes of the volume that ingest would make."""
-    levels = pyramid(
-        source.axes,
-        source.shape,
-        source.voxel_size_um,
-        settings.chunk_voxels.of(source.axes),
-        settings.shard_voxels.of(source.axes),
-        settings.smallest_level_voxels,
-        settings.shard_frames.of(source.axes),
-    )
+    levels = copying.levels(source, settings)
     voxels = sum(math.prod(level.shape) for level in levels)
     shards = sum(level.shards for level in levels)
     return len(levels), shards, voxels * source.dtype.itemsize

@@ -100,13 +100,20 @@ def _bins(values: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
     """Numbers of bins that grow with the values: their leading bits as floats."""
     zero = np.float32(0)  # added, it makes one zero of two
     bits = (np.ascontiguousarray(values, np.float32) + zero).view(np.int32) >> KEPT_BITS
+    return _turned(bits)
+
+
+def _turned(bits: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Negative numbers in the other order; turned twice, they are what they were.
+
+    As floats have them, their bits grow with their size.
+    """
     return np.where(bits < 0, np.int32(-(2 ** (31 - KEPT_BITS))) - bits - 1, bits)
 
 
 def edges(bins: Iterable[int]) -> Floats:
     """The value of least magnitude in each bin; whole numbers up to 64 have bins of their own."""
-    numbers = np.array(list(bins), np.int32)
-    bits = np.where(numbers < 0, np.int32(-(2 ** (31 - KEPT_BITS))) - numbers - 1, numbers)
+    bits = _turned(np.array(list(bins), np.int32))
     return (bits << KEPT_BITS).astype(np.int32).view(np.float32).astype(np.float64)
 
 

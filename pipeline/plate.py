@@ -6,10 +6,8 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline import formats_plates, ngff, publication, receipts, volumes
-from pipeline.tiles import boxes
 
 log = logging.getLogger("equiscope.plate")
 FIELD = re.compile("[A-Za-z0-9]+/[A-Za-z0-9]+/[A-Za-z0-9]+")
@@ -43,11 +41,11 @@ def plate(receipt: Path, images: Sequence[Path]) -> None:
     building = target.with_name(f"{target.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     described = {"ome": ngff.plate(receipt.stem, wells), "equiscope": {"recipe": recipe}}
-    _group(building, described)
+    volumes.write_group(building, described)
     for row in {well.partition("/")[0] for well in wells}:
-        _group(building / row, {})
+        volumes.write_group(building / row, {})
     for well, names in wells.items():
-        _group(building / well, {"ome": ngff.well(names)})
+        volumes.write_group(building / well, {"ome": ngff.well(names)})
     for name, store in stores.items():
         place = (target.parent.resolve() / target.name / name).parent
         (building / name).symlink_to(os.path.relpath(store.resolve(), place))
@@ -84,11 +82,10 @@ def _volume(image: Path) -> Path:
     own = volumes.attributes(store).get("equiscope", {})
     if own.get("facts") != receipts.read(image)["facts"]:
         raise ValueError(f"{store} is not the volume that its receipt speaks of. {again}")
-    for level in volumes.levels_of(own):
-        for box in boxes(level.shape, level.shard):
-            file = store / volumes.shard_file(level, box)
-            if not file.is_file() or not file.stat().st_size:
-                raise ValueError(f"{file} is lost or empty. {again}")
+    for name, _, _ in volumes.shard_files(volumes.levels_of(own)):
+        file = store / name
+        if not file.is_file() or not file.stat().st_size:
+            raise ValueError(f"{file} is lost or empty. {again}")
     return store
 
 
@@ -98,8 +95,3 @@ def _is_linked(target: Path, stores: Mapping[str, Path]) -> bool:
         (target / name).exists() and (target / name).samefile(store)
         for name, store in stores.items()
     )
-
-
-def _group(folder: Path, attributes: Mapping[str, Any]) -> None:
-    document = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
-    receipts.write(folder / "zarr.json", document)

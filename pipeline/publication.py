@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
-from pipeline import ngff, receipts
-from pipeline.volumes import attributes
+from pipeline import ngff
+from pipeline.volumes import attributes, write_group
 
 
 def check_place(building: Path, target: Path) -> None:
@@ -63,7 +63,4 @@ def list_children(group: Path, key: Literal["labels", "tables"]) -> None:
         described = {"ome": inner} if key == "labels" else inner
         if attributes(group) == described:
             return
-        receipts.write(
-            group / "zarr.json",
-            {"zarr_format": 3, "node_type": "group", "attributes": described},
-        )
+        write_group(group, described)

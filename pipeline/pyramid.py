@@ -21,11 +21,6 @@ SAMPLES: dict[Sampling, Callable[[npt.NDArray[Any], Index], npt.NDArray[Any]]] =
 }
 
 
-def ratio(level: Level, finer: Level) -> Index:
-    """How many voxels of a finer level one of `level` is wide, along each axis."""
-    return tuple(a // b for a, b in zip(level.factors, finer.factors, strict=True))
-
-
 @dataclass(frozen=True, slots=True)
 class Family:
     """A shard of the second level and those of the first that it is made from."""
@@ -42,7 +37,7 @@ def families(levels: Sequence[Level], finest: Sequence[Box]) -> list[Family]:
     if len(levels) == 1:
         return [Family(None, (box,)) for box in finest]
     fine, coarse = levels[:2]
-    step = ratio(coarse, fine)
+    step = coarse.per(fine)
     found: dict[Box, list[Box]] = {}
     for box in finest:
         over = next(boxes(coarse.shape, coarse.shard, box.coarsened(step)))
@@ -63,7 +58,7 @@ class Growing:
     """A shard of the second level that grows while those beneath it are still in memory."""
 
     def __init__(self, levels: Sequence[Level], box: Box, dtype: Any, sampling: Sampling) -> None:
-        self.box, self.step = box, ratio(levels[1], levels[0])
+        self.box, self.step = box, levels[1].per(levels[0])
         self.sample, self.values = SAMPLES[sampling], np.empty(box.shape, dtype)
 
     def take(self, box: Box, values: npt.NDArray[Any]) -> None:
@@ -79,7 +74,7 @@ def coarsened(
     Raises OSError, which names `receipt`, where a shard beneath it is lost or damaged.
     """
     level, box = shard
-    step, sample = ratio(level, finer), SAMPLES[sampling]
+    step, sample = level.per(finer), SAMPLES[sampling]
     result = np.empty(box.shape, volumes.open_level(store, level.number).dtype)
     for part in boxes(level.shape, (*level.chunk[:-1], level.shard[-1]), box):
         below = part.refined(step).clipped(finer.shape)

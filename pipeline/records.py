@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import receipts
+from pipeline.faults import listed
 from pipeline.tiles import Box, Level, boxes
 
 log = logging.getLogger("equiscope.records")
@@ -40,8 +41,7 @@ def shard(levels: Sequence[Level], record: str) -> tuple[Level, Box]:
 def above(levels: Sequence[Level], level: Level, box: Box) -> Iterator[str]:
     """Names of the records of a shard and of all that are made from it."""
     for coarse in levels[level.number :]:
-        ratio = tuple(a // b for a, b in zip(coarse.factors, level.factors, strict=True))
-        for over in boxes(coarse.shape, coarse.shard, box.coarsened(ratio)):
+        for over in boxes(coarse.shape, coarse.shard, box.coarsened(coarse.per(level))):
             yield name(coarse, over)
 
 
@@ -79,6 +79,5 @@ def harm(said: Mapping[str, Any], store: Path, units: Path) -> str:
 def warn(damaged: Mapping[str, str]) -> None:
     """Say which shards have to be made again, and why."""
     if damaged:
-        some = [f"{record.removesuffix('.json')} ({damaged[record]})" for record in damaged][:NAMED]
-        more = f" and {len(damaged) - NAMED} more" if len(damaged) > NAMED else ""
-        log.warning("damaged, so made again: %s%s", ", ".join(some), more)
+        said = [f"{record.removesuffix('.json')} ({harm})" for record, harm in damaged.items()]
+        log.warning("damaged, so made again: %s", listed(said, NAMED))

@@ -98,8 +98,7 @@ class Shards:
     def size(self, unit: Tree) -> float:
         """Billions of voxels of the finest level that the unit makes."""
         finest, top = self.levels[unit.first], self.levels[unit.last]
-        ratio = tuple(a // b for a, b in zip(top.factors, finest.factors, strict=True))
-        return math.prod(unit.box.refined(ratio).clipped(finest.shape).shape) / 1e9
+        return math.prod(unit.box.refined(top.per(finest)).clipped(finest.shape).shape) / 1e9
 
     def only(self, share: Sequence[Tree]) -> "Shards":
         """The same work with these units alone."""

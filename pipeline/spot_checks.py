@@ -29,7 +29,7 @@ def faults(store: Path, levels: Sequence[Level], source: Source) -> list[str]:
         if not np.array_equal(_read(store, levels[0], box), source.read(box))
     ]
     for finer, level in itertools.pairwise(levels):
-        step = pyramid.ratio(level, finer)
+        step = level.per(finer)
         for box in _places(level.shape):
             below = _read(store, finer, box.refined(step).clipped(finer.shape))
             if not np.array_equal(_read(store, level, box), pyramid.SAMPLES["mean"](below, step)):

@@ -108,6 +108,10 @@ class Level:
         """How many shards the level has."""
         return math.prod(-(-n // side) for n, side in zip(self.shape, self.shard, strict=True))
 
+    def per(self, finer: "Level") -> Index:
+        """How many voxels of a finer level one of this level is wide, along each axis."""
+        return tuple(a // b for a, b in zip(self.factors, finer.factors, strict=True))
+
 
 def pyramid(
     axes: str,
@@ -173,8 +177,7 @@ class Tree:
         """The shards to write, finest level first, each with its box at its own level."""
         top = levels[self.last]
         for level in levels[self.first : self.last + 1]:
-            ratio = tuple(a // b for a, b in zip(top.factors, level.factors, strict=True))
-            over = self.box.refined(ratio).clipped(level.shape)
+            over = self.box.refined(top.per(level)).clipped(level.shape)
             for box in boxes(level.shape, level.shard, over):
                 yield level, box
 

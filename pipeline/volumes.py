@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -262,6 +262,13 @@ def shard_file(level: Level, box: Box) -> str:
     return "/".join([str(level.number), "c", *(str(i) for i in index)])
 
 
+def shard_files(levels: Iterable[Level]) -> Iterator[tuple[str, Level, Box]]:
+    """Of every shard of these levels: where in its store it lies, its level and its box."""
+    for level in levels:
+        for box in boxes(level.shape, level.shard):
+            yield shard_file(level, box), level, box
+
+
 def write_shard(
     store: Path, level: Level, box: Box, values: npt.NDArray[Any]
 ) -> dict[str, str | int]:
@@ -359,6 +366,12 @@ def write_table(folder: Path, table: "pd.DataFrame", region: str, own: Mapping[s
     describe_table(folder, region, own)
 
 
+def write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
+    """Make a folder a group with these attributes, in one atomic write."""
+    document = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
+    receipts.write(folder / "zarr.json", document)
+
+
 def describe_table(folder: Path, region: str, own: Mapping[str, Any]) -> None:
     """Make a folder that holds a Parquet file of objects a feature table of the labels `region`."""
     described = {
@@ -370,9 +383,7 @@ def describe_table(folder: Path, region: str, own: Mapping[str, Any]) -> None:
         "region": {"path": f"../labels/{region}"},
         "equiscope": dict(own),
     }
-    receipts.write(
-        folder / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": described}
-    )
+    write_group(folder, described)
 
 
 def read_table(store: Path, name: str) -> "pd.DataFrame":
