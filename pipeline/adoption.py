@@ -68,7 +68,7 @@ def adopt(source: Source, levels: Sequence[Level], building: Path) -> str:
     files = (name for name, _, _ in volumes.shard_files(levels))
     return checksums.keep(
         building,
-        (records.Written(name, receipts.bytes_digest(building / name)) for name in files),
+        (records.Written(name, checksums.of(building / name)) for name in files),
     )
 
 

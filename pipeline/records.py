@@ -22,7 +22,7 @@ class Written:
     """A shard as it was written. Slim, since a volume may have millions."""
 
     file: str
-    sha256: str
+    checksum: str
 
 
 def name(level: Level, box: Box) -> str:

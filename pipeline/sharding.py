@@ -17,6 +17,7 @@ import google_crc32c
 import numcodecs
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from pipeline.tiles import Index
 
@@ -51,8 +52,8 @@ class Codec:
     def _grid(self) -> Index:
         return tuple(s // c for s, c in zip(self.shard, self.chunk, strict=True))
 
-    def write(self, path: Path, values: npt.NDArray[Any]) -> int:
-        """Write a whole shard, cut by the array's end or not. Returns the CRC-32C of its bytes.
+    def write(self, path: Path, values: npt.NDArray[Any]) -> str:
+        """Write a whole shard, cut by the array's end or not. Returns the checksum of its bytes.
 
         It is in its place only once all of it is on the disk.
         """
@@ -99,14 +100,13 @@ class Codec:
                 cut = tuple(slice(a, a + side) for a, side in zip(start, self.chunk, strict=True))
                 yield int(np.ravel_multi_index(index, self._grid)), cut
 
-    def _encode(self, stream: BinaryIO, values: npt.NDArray[Any]) -> int:
-        at, checksum = 0, 0
+    def _encode(self, stream: BinaryIO, values: npt.NDArray[Any]) -> str:
+        at, checksum = 0, xxhash.xxh3_128()
         index = np.full((int(np.prod(self._grid)), 2), ABSENT, "<u8")
 
         def put(content: bytes) -> int:
-            nonlocal checksum
             for part in (content, _checksum(content)):
-                checksum = google_crc32c.extend(checksum, part)
+                checksum.update(part)
                 stream.write(part)
             return len(content) + CHECKSUM_BYTES
 
@@ -115,7 +115,7 @@ class Codec:
             index[number] = at, size
             at += size
         put(index.tobytes())
-        return checksum
+        return checksum.hexdigest()
 
     def _whole(self, block: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """A chunk with all its sides: zeros beyond the array's end."""

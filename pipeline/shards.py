@@ -268,13 +268,13 @@ def _checked(work: Shards) -> tuple[list[records.Written], dict[str, str]]:
     written, damaged = [], {}
     for name in sorted(records.names(work.units)):
         said = receipts.read(work.units / name)
-        harm, sha256 = records.harm(said, work.store, work.units), ""
+        harm, checksum = records.harm(said, work.store, work.units), ""
         if not harm:
-            sha256, crc32c = checksums.of(work.store / said["file"])
-            harm = "" if crc32c == said["crc32c"] else "other bytes"
+            checksum = checksums.of(work.store / said["file"])
+            harm = "" if checksum == said["checksum"] else "other bytes"
         if harm:
             damaged[name] = harm
-        written.append(records.Written(said["file"], sha256))
+        written.append(records.Written(said["file"], checksum))
     return written, damaged
 
 

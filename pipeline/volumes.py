@@ -272,7 +272,7 @@ def shard_files(levels: Iterable[Level]) -> Iterator[tuple[str, Level, Box]]:
 def write_shard(
     store: Path, level: Level, box: Box, values: npt.NDArray[Any]
 ) -> dict[str, str | int]:
-    """Write one whole shard and read some of it back. Returns its file, bytes and CRC-32C.
+    """Write one whole shard and read some of it back. Returns its file, bytes and checksum.
 
     A shard of nothing but zeros gets a file as well, so that one that is lost cannot pass for it.
     Raises OSError where the disk is full, or what is read back differs: it did not keep it.
@@ -288,7 +288,7 @@ def write_shard(
         ) from error
     if not codec.holds(path, values):
         raise OSError(f"{path} reads back other than written: check the disk it lies on.")
-    return {"file": file, "bytes": path.stat().st_size, "crc32c": checksum}
+    return {"file": file, "bytes": path.stat().st_size, "checksum": checksum}
 
 
 def annotate(store: Path, attributes: Mapping[str, Any]) -> None:
