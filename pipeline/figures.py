@@ -177,6 +177,25 @@ def curves(
     return figure
 
 
+def chart(
+    values: Sequence[float | None], label: str, limits: tuple[float, float, float] | None
+) -> Figure:
+    """A control chart: a value for each acquisition in order; centre and limits are lines."""
+    figure, axes = _plot("acquisition", label)
+    known = [(i + 1, value) for i, value in enumerate(values) if value is not None]
+    axes.plot(*zip(*known, strict=True), "o-", color=LINES[0], markersize=4, linewidth=1)
+    if limits is not None:
+        low, centre, high = limits
+        axes.axhline(centre, color="#666666", linewidth=1)
+        for limit in (low, high):
+            axes.axhline(limit, color="#666666", linestyle="--", linewidth=1)
+        beyond = [(i, value) for i, value in known if not low <= value <= high]
+        if beyond:
+            axes.plot(*zip(*beyond, strict=True), "D", color=LINES[1], markersize=6)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    return figure
+
+
 def bars(values: Mapping[str, float], y_label: str, threshold: float) -> Figure:
     """One bar with its number for each name, on a scale from 0 to 1; `threshold` is dashed."""
     figure, axes = _plot("", y_label)

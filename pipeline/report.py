@@ -14,12 +14,14 @@ from pipeline import (
     gate,
     publication,
     receipts,
+    report_checks,
     report_doubts,
     report_pictures,
     report_scores,
     volumes,
     weights,
 )
+from pipeline.alarms import Check
 from pipeline.annotations import Annotated
 from pipeline.config import ReportTask
 from pipeline.report_prediction import Picture, Prediction
@@ -52,20 +54,23 @@ def report(
     recipe = receipts.recipe("report", task.model_dump(mode="json"), inputs)
 
     # act
-    shown, pictures = [], dict[str, Picture]()
+    shown, pictures, models = [], dict[str, Picture](), dict.fromkeys(m for m, _ in known)
     for prediction in found:
         log.info("%s on %s", prediction.model, prediction.acquisition)
         entry = _entry(prediction, known[prediction.model, prediction.acquisition], task)
         pictures |= {f"{entry['name']}-{key}": p for key, p in entry["pictures"].items()}
         shown.append(entry)
+    compared = [_compared(name, [e["p"] for e in shown if e["model"] == name]) for name in models]
     _publish(receipt.parent / PICTURES, pictures)
     partial = receipt.with_name(".report.html.partial")
-    partial.write_text(_page(task, shown), encoding="utf-8")
+    partial.write_text(_page(task, shown, compared), encoding="utf-8")
     partial.replace(receipt.with_name(PAGE))
 
     # receipt
     said = {f"{entry['model']}/{entry['acquisition']}": _facts(entry) for entry in shown}
-    receipts.write(receipt, {"recipe": recipe, "facts": {"page": PAGE, "results": said}})
+    checks = {entry["model"]: _said_of_checks(entry["checks"]) for entry in compared}
+    facts = {"page": PAGE, "results": said, "checks": checks}
+    receipts.write(receipt, {"recipe": recipe, "facts": facts})
 
 
 def summary(receipt: Path) -> str:
@@ -82,8 +87,9 @@ def summary(receipt: Path) -> str:
             *(f"  {line}" for line in _said_of_gaps(result["widest_gap_um"], kind)),
             *(f"  {line}" for line in _said_of_scores(result["scores"])),
             f"  {_said_of_doubts(len(result['doubts']))}",
-            f"  outlines over the image: {receipt.parent / result['overlay']}",
         ]
+        if result["overlay"]:
+            lines.append(f"  outlines over the image: {receipt.parent / result['overlay']}")
     return "\n".join([*lines, f"Look at {page}"])
 
 
@@ -134,7 +140,18 @@ def _references(p: Prediction, task: ReportTask) -> list[tuple[dict[str, str], A
 def _entry(
     p: Prediction, references: Sequence[tuple[dict[str, str], Annotated]], task: ReportTask
 ) -> dict[str, Any]:
-    """All that the page shows of one prediction."""
+    """All that the page shows of one prediction; where shards are lost, that and nothing else."""
+    checks = report_checks.of_prediction(p)
+    shown: dict[str, Any] = {
+        "model": p.model,
+        "acquisition": p.acquisition,
+        "name": f"{p.model}-{p.acquisition}",
+        "p": p,
+        "checks": checks,
+        "doubts": report_checks.alarmed(checks),
+    }
+    if any(check.name == "shards" and check.state == "alarm" for check in checks):
+        return shown | {"scores": [], "crops": [], "frames": [], "pictures": {}}
     scores, crops = [], []
     for said, known in references:
         score, differing = report_scores.score(p, known, task.report.overlap)
@@ -144,17 +161,25 @@ def _entry(
     pictures = {"overlay": overlay} | report_pictures.plots(p, scores)
     if every := [crop for differing in crops for crop in differing]:
         pictures["disagreement"] = report_pictures.disagreement(p, every)
+    doubts = shown["doubts"] + report_doubts.doubts(p, scores)
+    found = {"scores": scores, "crops": crops, "frames": frames, "pictures": pictures}
+    return shown | found | {"doubts": doubts}
+
+
+def _compared(model: str, found: Sequence[Prediction]) -> dict[str, Any]:
+    """What the page shows of a model's acquisitions beside each other."""
+    checks, charts = report_checks.of_campaign(found)
     return {
-        "model": p.model,
-        "acquisition": p.acquisition,
-        "name": f"{p.model}-{p.acquisition}",
-        "p": p,
-        "scores": scores,
-        "crops": crops,
-        "frames": frames,
-        "pictures": pictures,
-        "doubts": report_doubts.doubts(p, scores),
+        "model": model,
+        "checks": checks,
+        "doubts": report_checks.alarmed(checks),
+        "charts": report_pictures.charts(charts) if len(found) > 1 else [],
+        "order": [p.acquisition for p in found],
     }
+
+
+def _said_of_checks(checks: Sequence[Check]) -> list[dict[str, str]]:
+    return [{"name": check.name, "state": check.state, "said": check.said} for check in checks]
 
 
 def _facts(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,7 +189,8 @@ def _facts(entry: Mapping[str, Any]) -> dict[str, Any]:
         "objects": p.made["facts"]["objects"],
         "objects_per_frame": p.made["facts"]["objects_per_frame"],
         "widest_gap_um": p.widest_gaps_um if p.frames > 1 else [],
-        "overlay": f"{PICTURES}/{entry['name']}-overlay.png",
+        "overlay": f"{PICTURES}/{entry['name']}-overlay.png" if entry["pictures"] else None,
+        "checks": _said_of_checks(entry["checks"]),
         "scores": entry["scores"],
         "doubts": entry["doubts"],
     }
@@ -225,7 +251,11 @@ def _said_of_doubts(count: int) -> str:
     return f"{count} doubts: the page begins with them" if count else "no doubts"
 
 
-def _page(task: ReportTask, shown: Sequence[Mapping[str, Any]]) -> str:
+def _page(
+    task: ReportTask,
+    shown: Sequence[Mapping[str, Any]],
+    compared: Sequence[Mapping[str, Any]],
+) -> str:
     """The page as HTML, its pictures inside."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE.parent),
@@ -242,4 +272,5 @@ def _page(task: ReportTask, shown: Sequence[Mapping[str, Any]]) -> str:
         version=__version__,
         advice=gate.advice,
         shown=shown,
+        compared=compared,
     )

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pipeline import figures
+from pipeline.charts import Chart
 from pipeline.figures import RGB
 from pipeline.report_prediction import Crop, Picture, Prediction
 from pipeline.report_scores import ENOUGH_F1
@@ -137,6 +138,22 @@ def _courses(p: Prediction, times: Sequence[float], x_label: str) -> dict[str, P
             figures.png(measured),
         ),
     }
+
+
+def charts(found: Sequence[Chart]) -> list[Picture]:
+    """A control chart for each feature of acquisitions that has two values or more."""
+    drawn = []
+    for chart in found:
+        known = [value for value in chart.values if value is not None]
+        if len(known) < 2:
+            continue
+        limits = chart.limits
+        beyond = [] if limits is None else [v for v in known if not limits[0] <= v <= limits[2]]
+        alt = f"Control chart of {len(known)} acquisitions, from {min(known):.3g} to "
+        alt += f"{max(known):.3g}" + (f", {len(beyond)} beyond its limits." if limits else ".")
+        png = figures.png(figures.chart(chart.values, chart.name, limits))
+        drawn.append(Picture(chart.name, alt, png))
+    return drawn
 
 
 def _scores_plot(rows: Sequence[Mapping[str, Any]], times: Sequence[float], x_label: str) -> Figure:

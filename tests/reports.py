@@ -67,7 +67,13 @@ class Bench:
         shots = [] if shot == "elsewhere" else shots
         space = self.volume.space
         card = weights.Card(
-            architecture={"axes": space, "group": "d4", "fields": 2, "pooling": [[2] * len(space)]},
+            architecture={
+                "axes": space,
+                "group": "d4",
+                "channels": 1,
+                "fields": 2,
+                "pooling": [[2] * len(space)],
+            },
             diameter_um=self.given.get("diameter_um", 3.5),
             voxel_size_um=tuple(self.volume.voxel_size_um[a] for a in space),
             channel="DNA",
@@ -126,7 +132,12 @@ class Bench:
         table = objects.measured(rows, space, self.volume.voxel_size_um, ["DNA"])
         recipe = receipts.recipe(
             "predict",
-            {"predict": {"smallest_object": self.given.get("smallest_object", 0.15)}},
+            {
+                "predict": {
+                    "smallest_object": self.given.get("smallest_object", 0.15),
+                    "tile_voxels": {"yx": [24, 40], "zyx": [4, 24, 40]},
+                }
+            },
             {"model": receipts.identity(self.results / "finetune" / f"{MODEL}.json")},
         )
         counts = [len(here) for here in ids]

@@ -11,7 +11,7 @@ CORE = {
     "steerable", "certificate", "ngff", "objects", "metrics", "figures", "simulate",
     "outlines", "gate", "compose", "grounds", "phantoms", "imaging", "trials", "optics", "physics",
     "resample", "footprint", "planning", "algebra", "sampling", "kept",
-    "noise", "intensities",
+    "noise", "intensities", "alarms", "seams", "planes", "stitching", "charts",
 }  # fmt: skip
 EFFECTS = {
     "volumes", "publication", "sharding", "shards", "records", "pyramid", "progress", "view",

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import reports
-from reports import GRID, SIDES, Bench, Page, movie, squares, without
+from reports import GRID, MODEL, SIDES, Bench, Page, movie, squares, without
+
+from pipeline import report
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +74,69 @@ def test_labels_by_an_algorithm_are_flagged_and_every_origin_stands_by_its_score
     assert "<b>of old" not in page
     said = "".join(Page(page).text)
     assert f"Scores against labels {origin}" in said
+
+
+def random_squares(seed=0, cut=None, sides=(96, 160), half=3):
+    """Squares at random places that touch no other; `cut` lets those across a column end there."""
+    generator, labels, number = np.random.default_rng(seed), np.zeros(sides, np.uint64), 0
+    for _ in range(4000):
+        y, x = (int(generator.integers(half + 1, side - half - 1)) for side in sides)
+        around = (slice(y - half - 1, y + half + 2), slice(x - half - 1, x + half + 2))
+        if not labels[around].any():
+            number += 1
+            labels[y - half : y + half + 1, x - half : x + half + 1] = number
+            if cut is not None and x - half < cut <= x + half:
+                right = labels[y - half : y + half + 1, cut : x + half + 1]
+                right[right > 0] = number = number + 1
+    return labels
+
+
+def red(facts):
+    return {check["name"] for check in facts["checks"] if check["state"] == "alarm"}
+
+
+def test_one_wrong_seam_turns_the_report_red_by_name(tmp_path):
+    labels = random_squares(cut=80)
+    facts, page = Bench(tmp_path, "yx", labels, labels).report()
+    assert "borders at seams" in red(facts)
+    [doubt] = [doubt for doubt in facts["doubts"] if doubt.startswith("borders at seams")]
+    assert "x = 80" in doubt
+    assert "✘ red" in page
+
+
+def test_an_unharmed_acquisition_is_green(tmp_path):
+    labels = random_squares(1)
+    facts, page = Bench(tmp_path, "yx", labels, labels).report()
+    assert not red(facts)
+    assert facts["doubts"] == []
+    assert "✘ red" not in page
+
+
+def test_one_lost_shard_turns_the_report_red_by_name_and_the_rest_is_still_told(tmp_path):
+    labels = random_squares(2)
+    bench = Bench(tmp_path, "yx", labels, labels)
+    (bench.volume.store / "labels" / MODEL / "0" / "c" / "1" / "0").unlink()
+    facts, page = bench.report()
+    assert red(facts) == {"shards"}
+    assert f"labels/{MODEL}/0/c/1/0" in facts["doubts"][0]
+    assert facts["overlay"] is None
+    assert f"labels/{MODEL}/0/c/1/0" in page
+    assert "outlines" not in report.summary(bench.receipt)
+
+
+def test_a_shard_that_was_written_without_its_objects_is_named(tmp_path):
+    labels = random_squares(3)
+    image = np.where(labels > 0, 200, 20).astype(np.uint16)
+    labels[48:, :80] = 0
+    facts, _ = Bench(tmp_path, "yx", labels, labels, image=image).report()
+    assert "shards without objects" in red(facts)
+    assert any("0/c/1/0:" in doubt for doubt in facts["doubts"])
+
+
+def test_one_bad_frame_turns_the_report_red_by_name(tmp_path):
+    predicted = movie(12)
+    image = np.where(predicted > 0, 200, 20).astype(np.uint16)
+    image[7] = 0
+    facts, _ = Bench(tmp_path, "tyx", predicted, predicted, image=image).report()
+    assert red(facts) == {"empty frames", "brightness of frames"}
+    assert any("frame 7 holds one value" in doubt for doubt in facts["doubts"])
