@@ -16,8 +16,12 @@ TYPE = np.dtype("uint16")
 AXES = "czyx"
 EVERY = 8
 """Of so many columns of shards along z, one has objects, in its two uppermost shards."""
-FILLED = ((16, 32, 32), (16, 160, 32))
-"""Where, in such a shard, lie blocks of objects: amid tiles, so that their neighbours see none."""
+FILLED = tuple((16, y, x) for y in range(32, 512, 128) for x in range(32, 512, 128))
+"""Where, in such a shard, lie blocks of objects: amid tiles, so that their neighbours see none.
+
+There are so many that what can coincide in a job does so in a small volume, too: memory is then
+compared over sizes, not over how often one was lucky.
+"""
 BLOCK = (32, 64, 64)
 WINDOW = (100.0, 250.0)
 CROWD = 2500
