@@ -49,3 +49,11 @@ rule all:
 
 onstart:
     start()
+
+
+onsuccess:
+    notify("done")
+
+
+onerror:
+    notify("failed")

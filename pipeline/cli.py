@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from pipeline import __version__, campaigns, cluster, config
+from pipeline import __version__, campaigns, cli_campaign, cluster, config
 from pipeline.config import Campaign
 from pipeline.sections import Section
 
@@ -67,7 +67,7 @@ def _sentence(fault: Exception) -> str:
 @contextlib.contextmanager
 def _alone(options: argparse.Namespace) -> Iterator[None]:
     """Wait until no other process makes the same result: one whose Snakemake was killed goes on."""
-    if options.command in ("doctor", "inspect", "verify", "summary"):
+    if options.command in ("doctor", "status", "notify", "inspect", "verify", "summary"):
         yield
         return
     path: Path = options.receipt.with_name(f".{options.receipt.name}.lock")
@@ -109,8 +109,17 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(call=call)
         return added
 
-    doctor = command("doctor", _doctor, "check a campaign against its files; write nothing")
+    doctor = command("doctor", _doctor, "check a campaign and its place; say what it takes")
     _add_config(doctor, doctor)
+    cli_campaign.add_doctor(doctor)
+
+    status = command("status", _status, "say how far a campaign is, and what failed")
+    _add_config(status, status)
+    status.add_argument("--all", action="store_true", help="one line for each result")
+
+    notify = command("notify", _notify, "run the command of `notify`, as the end of a run does")
+    _add_config(notify, notify)
+    notify.add_argument("outcome", choices=("done", "failed"), help="what became of the run")
 
     inspect = command("inspect", _inspect, "say what a file holds and what ingest would make of it")
     inspect.add_argument("path", help="a file, a folder, or a pattern such as cells_{z:04d}.tif")
@@ -242,12 +251,15 @@ def _run(options: argparse.Namespace) -> Callable[[cluster.Work[Any]], None]:
 
 
 def _doctor(options: argparse.Namespace) -> None:
-    from pipeline import doctor
+    cli_campaign.doctor(options, lambda: _campaign(options))
 
-    faults = doctor.examine(_campaign(options))
-    if faults:
-        raise ValueError("\n".join(faults))
-    log.info("the campaign can run")
+
+def _status(options: argparse.Namespace) -> None:
+    cli_campaign.status(options, lambda: _campaign(options))
+
+
+def _notify(options: argparse.Namespace) -> None:
+    cli_campaign.notify(options, lambda: _campaign(options))
 
 
 def _inspect(options: argparse.Namespace) -> None:

@@ -40,6 +40,7 @@ class Campaign(Section):
 
     campaign: str
     results: str
+    notify: str
     acquisitions: dict[Name, Acquisition] = Field(min_length=1)
     models: dict[Name, Model] = Field(min_length=1)
     ingest: Ingest

@@ -14,7 +14,12 @@ Found = TypeVar("Found")
 
 
 def examine(campaign: Campaign) -> list[str]:
-    """All faults of a campaign, one sentence each; empty where it can run.
+    """All faults of a campaign, one sentence each; empty where it can run."""
+    return look(campaign)[0]
+
+
+def look(campaign: Campaign) -> tuple[list[str], dict[str, Source]]:
+    """All faults of a campaign, one sentence each, and the acquisitions that can be opened.
 
     Opens the header of every acquisition and label image; reads no voxels and writes nothing.
     """
@@ -33,7 +38,7 @@ def examine(campaign: Campaign) -> list[str]:
             attempt(lambda w=where, a=annotation, r=region, s=source: _opened(w, a, r, s))  # type: ignore[misc]
         faults += _channel_faults(name, model, sources)
         attempt(lambda n=name, m=model: _start(n, m))  # type: ignore[misc]
-    return faults
+    return faults, sources
 
 
 def _sources(campaign: Campaign, faults: list[str]) -> dict[str, Source]:

@@ -131,7 +131,7 @@ def _converted(
     levels = copying.levels(source, task.ingest)
     shards.begin(building, recipe, levels, source.axes, source.dtype, "image")
     work = shards.Shards(building, levels, recipe["hash"], (), copying.Copy(source), "mean")
-    written = shards.complete(work, _here_if_small(run), _most_per_unit(levels))
+    written = shards.complete(work, _here_if_small(run), most_per_unit(levels))
     _check(work, source, recipe["inputs"][task.acquisition.path])
     _describe_intensities(receipt.with_suffix(".statistics.json"), work, source)
     receipts.write(receipt.with_suffix(".cost.json"), shards.cost(work.units))
@@ -180,7 +180,7 @@ def _here_if_small(run: Callable[[shards.Shards], None]) -> Callable[[shards.Sha
     return chosen
 
 
-def _most_per_unit(levels: Sequence[Level]) -> int:
+def most_per_unit(levels: Sequence[Level]) -> int:
     """How many shards a unit may have: fewer in a small volume, so that several jobs share it."""
     return max(FEWEST_SHARDS, min(shards.MOST_SHARDS_PER_TREE, levels[0].shards // UNITS))
 

@@ -29,6 +29,7 @@ class Allocation:
     imposed there), `slurm` a job array. Memory is in MB, run time in minutes; an empty string
     leaves partition and account to the site. `jobs` bounds how many jobs run at once, and
     `job_gvoxel` how many billions of voxels a job on SLURM gets, where its work has voxels.
+    `slurm_setup` are shell commands that a job on SLURM begins with.
     """
 
     place: Place
@@ -41,6 +42,7 @@ class Allocation:
     slurm_partition: str
     slurm_account: str
     slurm_extra: str
+    slurm_setup: str = ""
 
     def __post_init__(self) -> None:
         for setting in ("jobs", "cpus_per_task", "mem_mb", "runtime"):
@@ -82,6 +84,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--slurm-extra",
         default="",
         help='more options for sbatch, joined by "=": --slurm-extra="--qos=long --nice=5"',
+    )
+    add(
+        "--slurm-setup",
+        default="",
+        help='shell commands that each job begins with, such as "module load cuda/12"',
     )
 
 
@@ -132,13 +139,20 @@ def parameters(allocation: Allocation, name: str) -> dict[str, Any]:
         "partition": allocation.slurm_partition or None,
         "account": allocation.slurm_account or None,
         "array_parallelism": allocation.jobs,
-        "setup": exports,
+        "setup": [*_setup(allocation.slurm_setup), *exports],
         # srun inside a job gets one CPU unless told otherwise (since SLURM 22.05), and asks the
         # controller once more; one process per job needs none
         "use_srun": False,
         "wckey": None,  # submitit would invent one, which sites that use such keys refuse
         "additional_parameters": _options(allocation.slurm_extra),
     }
+
+
+def _setup(commands: str) -> list[str]:
+    """Lines that run these commands, and end a job whose environment they cannot make."""
+    if not commands.strip():
+        return []
+    return ["{", commands, "} || { echo 'slurm_setup failed' >&2; exit 1; }"]
 
 
 def _options(extra: str) -> dict[str, str | bool]:

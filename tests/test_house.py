@@ -20,9 +20,9 @@ EFFECTS = {
     "formats_planes", "formats_arrays", "formats_vendors", "formats_czi", "formats_n5",
     "formats_bioio", "raw_planes", "annotations", "label_images", "drawings",
     "marks", "lessons", "members", "formats_plates", "formats_imagexpress", "formats_cv8000",
-    "campaigns", "spot_checks", "copying", "adoption",
+    "campaigns", "spot_checks", "copying", "adoption", "storage",
 }  # fmt: skip
-CLUSTER = {"cluster", "dealing", "arrays", "submission", "slurm", "processes"}
+CLUSTER = {"cluster", "dealing", "arrays", "submission", "slurm", "processes", "grants", "drafts"}
 STAGES = {
     "ingest",
     "pretrain",
@@ -37,7 +37,9 @@ STAGES = {
 }
 REPORT = {path.stem for path in PACKAGE.glob("report_*.py")}
 FOUNDATION = {"config", "sections", "faults", "__init__"}
-TOP = {"cli", "__main__"}
+WHOLE = {"allocations", "estimate", "samples", "forecast", "probe", "status"}
+"""What looks at a whole campaign, over all stages and the cluster."""
+TOP = {"cli", "cli_campaign", "__main__"}
 
 
 def imported(module: Path) -> set[str]:
@@ -65,7 +67,7 @@ def outside(module: Path) -> set[str]:
 
 
 def test_every_module_has_its_place():
-    placed = CORE | EFFECTS | CLUSTER | STAGES | REPORT | FOUNDATION | TOP
+    placed = CORE | EFFECTS | CLUSTER | STAGES | REPORT | FOUNDATION | WHOLE | TOP
     assert {path.stem for path in PACKAGE.glob("*.py")} == placed
 
 
@@ -82,7 +84,13 @@ def test_the_core_sees_no_path_no_clock_and_no_scheduler(name):
 
 @pytest.mark.parametrize("name", sorted(EFFECTS))
 def test_effects_import_no_stage_and_no_cluster(name):
-    assert not imported(PACKAGE / f"{name}.py") & (STAGES | CLUSTER | TOP)
+    assert not imported(PACKAGE / f"{name}.py") & (STAGES | CLUSTER | WHOLE | TOP)
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE))
+def test_what_looks_at_whole_campaigns_is_called_by_the_command_line_alone(name):
+    callers = {p.stem for p in PACKAGE.glob("*.py") if name in imported(p)}
+    assert callers <= WHOLE | TOP
 
 
 @pytest.mark.parametrize("name", sorted(CLUSTER))
@@ -92,7 +100,7 @@ def test_the_door_to_slurm_knows_nothing_of_the_rest(name):
 
 @pytest.mark.parametrize("name", sorted(STAGES))
 def test_stages_never_import_each_other_nor_the_cluster(name):
-    assert not imported(PACKAGE / f"{name}.py") & ((STAGES | CLUSTER | TOP) - {name})
+    assert not imported(PACKAGE / f"{name}.py") & ((STAGES | CLUSTER | WHOLE | TOP) - {name})
 
 
 def test_zarr_is_imported_by_its_one_door_and_readers_of_raw_files_alone():

@@ -1,9 +1,15 @@
 """Input functions and what all rules share. No rules, no logic of the science."""
 
+import datetime
 import fcntl
+import getpass
 import json
+import os
 import shlex
+import socket
 import subprocess
+
+import yaml
 
 # Rules say `python`: it is the one that runs Snakemake, whatever else the machine has. What fails
 # before `tee` has failed: a prefix of one's own takes the place of Snakemake's, which says so.
@@ -13,6 +19,11 @@ shell.prefix(
 )
 
 
+PIPELINE = [sys.executable, "-m", "pipeline"]
+RESOURCES = yaml.safe_load(
+    (Path(workflow.basedir) / "workflow" / "resources.yaml").read_text()
+)
+"""What a job of each stage may use, where a profile says nothing else."""
 REPORT_ARGUMENTS = f"{LOGS}/report/campaign.arguments"
 """Names all predictions of a campaign: more than a command line holds."""
 PLATE_ARGUMENTS = f"{LOGS}/plate/{{plate}}.arguments"
@@ -38,7 +49,7 @@ def cluster(wildcards, resources):
         given["job_gvoxel"] = resources.job_gvoxel
     given |= {
         name: resources.get(name, "")
-        for name in ("slurm_partition", "slurm_account", "slurm_extra")
+        for name in ("slurm_partition", "slurm_account", "slurm_extra", "slurm_setup")
     }
     return " ".join(
         f"--{name.replace('_', '-')}={shlex.quote(str(value))}"
@@ -118,26 +129,14 @@ def arguments_in(path, *arguments):
 
 
 def start():
-    """Before the first job: nobody else is at work here, and the doctor finds no fault.
-
-    The system lets go of the lock when this process ends, however it ends, so that a killed run
-    needs no unlocking.
-    """
-    global lock
-    lock = open(".snakemake/campaign.lock", "w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise SystemExit(
-            "equiscope: another snakemake is at work on this campaign: wait for it, or end it."
-        ) from None
-    except OSError:
-        pass  # a file system without locks; each stage still guards its own result
+    """Before the first job: nobody else is at work here, and the doctor finds no fault."""
+    claim()
     overrides = arguments_in(
         ".snakemake/overrides.arguments", "--overrides", json.dumps(config)
     )
-    doctor = [sys.executable, "-m", "pipeline", "doctor", "--config", "config.yaml"]
-    if subprocess.call([*doctor, overrides]):
+    stages = arguments_in(".snakemake/stages.arguments", "--stages", asked_for())
+    doctor = [*PIPELINE, "doctor", "--quick", "--config", "config.yaml"]
+    if subprocess.call([*doctor, overrides, stages]):
         raise SystemExit(2)
     arguments_in(
         REPORT_ARGUMENTS,
@@ -153,4 +152,53 @@ def start():
             f"{RESULTS}/plate/{plate}.json",
             "--images",
             *(f"{RESULTS}/ingest/{name}.json" for name in fields),
+        )
+
+
+def claim():
+    """Take the campaign's lock, or say who has it, and stop.
+
+    The system lets go of the lock when this process ends, however it ends, so that a killed run
+    needs no unlocking.
+    """
+    global lock
+    path = Path(".snakemake/campaign.lock")
+    try:
+        lock = path.open("a+")
+    except PermissionError:  # of somebody whose files others may not write: it locks all the same
+        lock = path.open()
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = path.read_text().strip() or "somebody who has not said so yet"
+        raise SystemExit(
+            f"equiscope: another snakemake is at work on this campaign: {holder}. Wait for it, "
+            "or end it."
+        ) from None
+    except OSError:
+        pass  # a file system without locks; each stage still guards its own result
+    if lock.writable():
+        lock.truncate(0)
+        lock.write(
+            f"{getpass.getuser()} on {socket.gethostname()}, process {os.getpid()}, since "
+            f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}\n"
+        )
+        lock.flush()
+
+
+def asked_for():
+    """What each stage that is to run asks for, as JSON: the options of its first job."""
+    asked = {"cores": workflow.resource_settings.cores}
+    for job in workflow.dag.needrun_jobs():
+        if job.rule.name in RESOURCES and job.rule.name not in asked:
+            asked[job.rule.name] = str(job.params.cluster)
+    return json.dumps(asked)
+
+
+def notify(outcome):
+    """Hand what became of the run to the command that `notify` names, if it names one."""
+    if campaign.notify:
+        subprocess.call(
+            [*PIPELINE, "notify", outcome, "--config", "config.yaml"]
+            + ["@.snakemake/overrides.arguments"]
         )

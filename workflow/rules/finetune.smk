@@ -8,11 +8,7 @@ rule finetune:
     log:
         f"{LOGS}/finetune/{{model}}.log",
     resources:
-        jobs=4,
-        cpus_per_task=1,
-        mem_mb=3500,
-        runtime=120,
-        gpu=0,
+        **RESOURCES["finetune"],
     params:
         settings=lambda wildcards: campaign.finetune_task(
             wildcards.model

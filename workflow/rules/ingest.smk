@@ -7,12 +7,7 @@ rule ingest:
     log:
         f"{LOGS}/ingest/{{acquisition}}.log",
     resources:
-        jobs=16,
-        job_gvoxel=5,
-        cpus_per_task=1,
-        mem_mb=3000,
-        runtime=60,
-        gpu=0,
+        **RESOURCES["ingest"],
     params:
         settings=lambda wildcards: campaign.ingest_task(
             wildcards.acquisition

@@ -8,12 +8,7 @@ rule predict:
     log:
         f"{LOGS}/predict/{{model}}/{{acquisition}}.log",
     resources:
-        jobs=16,
-        job_gvoxel=5,
-        cpus_per_task=1,
-        mem_mb=8000,
-        runtime=120,
-        gpu=0,
+        **RESOURCES["predict"],
     params:
         settings=campaign.predict_task().model_dump_json(),
         cluster=cluster,
