@@ -78,7 +78,7 @@ def of_profile(name: str) -> Given:
 
 
 def _values(resources: Any) -> dict[str, Any]:
-    """What resources are before Snakemake knows the job: those that are functions for a first try."""
+    """Values of resources; of those that are functions, the one for a job's first try."""
     from snakemake.resources import Resource
 
     found = {}

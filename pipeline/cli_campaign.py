@@ -82,25 +82,26 @@ def _given(options: argparse.Namespace) -> "Given":
 
 
 def slurm_faults(given: "Given") -> list[str]:
-    """What stages ask of SLURM and do not get. A SLURM that is silent is no fault: it may be back."""
+    """What stages ask of SLURM and do not get. Silence of SLURM is no fault: it may be back."""
     stages = given.on_slurm
     if not stages:
         return []
     if shutil.which("sbatch") is None:
-        return [
+        absent = (
             "place is slurm in the profile, but there is no sbatch on this machine: run on a "
             "login node of the cluster, or with profiles/local."
-        ]
-    from pipeline import grants
+        )
+        return [absent]
+    from pipeline import grants, requests
 
     site = grants.look()
     if site is None:
         log.warning("SLURM does not answer: what the profile asks for was not checked")
         return []
-    faults = [fault for name, one in stages.items() for fault in grants.faults(site, name, one)]
+    faults = [fault for name, one in stages.items() for fault in requests.faults(site, name, one)]
     if faults:
         return faults
-    return [fault for name, one in stages.items() for fault in grants.refused(name, one)]
+    return [fault for name, one in stages.items() for fault in requests.refused(name, one)]
 
 
 def room_faults(found: "Estimate", results: Path) -> list[str]:
@@ -115,6 +116,13 @@ def room_faults(found: "Estimate", results: Path) -> list[str]:
             f"results is {str(results)!r}, whose disk has room for {room.free_files:,} more files, "
             f"and the campaign makes up to {found.files:,}. Choose another disk, or make "
             "ingest.shard_voxels larger."
+        )
+    elif room.free_files is not None and found.files + found.passing > room.free_files:
+        log.warning(
+            "%s has room for %s more files: those that stay fit, but not with those that go again "
+            "if all results were made at once",
+            results,
+            f"{room.free_files:,}",
         )
     if found.least_bytes > room.free_bytes:
         faults.append(

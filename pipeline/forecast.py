@@ -46,6 +46,7 @@ class Stage:
     results: that it makes; `done` are there already, and count no more.
     seconds: of one core or GPU; it and `bytes` are None where nothing could be measured.
     raw_bytes: before compression.
+    passing: files that are there while results are made, and go.
     gpus: whether its jobs have GPUs.
     at_once: cores or GPUs that work at once, at most.
     """
@@ -58,6 +59,7 @@ class Stage:
     seconds: Between | None
     bytes: Between | None
     raw_bytes: int
+    passing: int
     gpus: bool
     at_once: int
 
@@ -100,6 +102,11 @@ class Estimate:
     def files(self) -> int:
         """Files that are still to be made, at most."""
         return sum(stage.files for stage in self.stages)
+
+    @property
+    def passing(self) -> int:
+        """Files that go again, if all results were made at the same time."""
+        return sum(stage.passing for stage in self.stages)
 
     @property
     def raw_bytes(self) -> int:

@@ -3,12 +3,9 @@
 import getpass
 import math
 import re
-import shlex
 import subprocess
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-
-from .submission import Allocation
 
 ANSWER_S = 15.0
 """A check before the first job may not take longer."""
@@ -105,7 +102,11 @@ def parsed(partitions: str, nodes: str, config: str, associations: str) -> Site:
         tuple(
             _partition(
                 dict(re.findall(r"(\w+)=(\S*)", line)),
-                [node for row, node in zip(shapes, found, strict=True) if f"={row[0]} " in line],
+                [
+                    node
+                    for row, node in zip(shapes, found, strict=True)
+                    if line.startswith(f"PartitionName={row[0]} ")
+                ],
             )
             for line in partitions.splitlines()
             if line.startswith("PartitionName=")
@@ -163,160 +164,3 @@ def _limit(text: str) -> float:
 def _number(text: str) -> int:
     """Of sinfo, which writes "8+" where nodes have more."""
     return int(re.match(r"\d*", text)[0] or 0)  # type: ignore[index]
-
-
-def faults(site: Site, stage: str, asked: Allocation) -> list[str]:
-    """What a stage asks for and the site does not grant, one sentence each."""
-
-    def said(name: str, sentence: str) -> str:
-        return (
-            f"set-resources.{stage}.{name} is {getattr(asked, name)!r} in the profile: {sentence}"
-        )
-
-    chosen = site.chosen(asked.slurm_partition)
-    names = [p.name for p in site.partitions]
-    unknown = [name for name in asked.slurm_partition.split(",") if name and name not in names]
-    if unknown:
-        return [
-            said(
-                "slurm_partition",
-                f"there is no partition {unknown[0]}. There are: {_and(names)}. Name one of them.",
-            )
-        ]
-    if not chosen:
-        return [
-            said(
-                "slurm_partition",
-                f"the site has no default partition. Name one of: {_and(names)}.",
-            )
-        ]
-    found = [said(name, sentence) for name, sentence in _membership(site, chosen, asked)]
-    # a job may go to any of the partitions, so it is enough that one takes it
-    limits = [_limits(partition, asked) for partition in chosen]
-    if all(limits):
-        found += [said(name, sentence) for name, sentence in limits[0]]
-    return found
-
-
-def _membership(
-    site: Site, chosen: Sequence[Partition], asked: Allocation
-) -> list[tuple[str, str]]:
-    """Accounts, qualities of service and partitions that this user may not use."""
-    found = []
-    account = asked.slurm_account
-    extra = [word.partition("=") for word in shlex.split(asked.slurm_extra)]
-    qos = next((value for name, _, value in extra if name == "--qos"), "")
-    if account and site.accounts and account not in site.accounts:
-        found.append(
-            ("slurm_account", f"it is none of your accounts, {_and(site.accounts)}. Name one.")
-        )
-    if qos and site.qos and qos not in site.qos:
-        found.append(("slurm_extra", f"--qos={qos} is none of yours, {_and(site.qos)}. Name one."))
-    if all(not p.is_up for p in chosen):
-        found.append(
-            (
-                "slurm_partition",
-                f"the partition {chosen[0].name} is down. Name another, or wait until it is up.",
-            )
-        )
-    for given, name, allowed in (
-        (account, "slurm_account", [p.accounts for p in chosen]),
-        (qos, "slurm_extra", [p.qos for p in chosen]),
-    ):
-        if given and all(allowed) and not any(given in names for names in allowed):
-            found.append(
-                (name, f"the partition {chosen[0].name} takes {_and(allowed[0])} alone. Name one.")
-            )
-    return found
-
-
-def _limits(partition: Partition, asked: Allocation) -> list[tuple[str, str]]:
-    """What exceeds the limits of a partition, or of all its nodes."""
-    found: list[tuple[str, str]] = []
-    other = "name another slurm_partition"
-    where = f"the partition {partition.name}"
-    if asked.runtime > partition.runtime_min:
-        found.append(
-            (
-                "runtime",
-                f"{where} ends jobs after {partition.runtime_min:.0f} minutes. Lower it (and "
-                f"job_gvoxel, so that jobs end in time), or {other}.",
-            )
-        )
-    most = min(partition.node_memory_mb, partition.cpu_memory_mb * asked.cpus_per_task)
-    if asked.mem_mb > most:
-        found.append(
-            ("mem_mb", f"{where} gives a job at most {most:.0f} MB. Lower it, or {other}.")
-        )
-    if not partition.nodes:
-        return found
-    memory = max(node.memory_mb for node in partition.nodes)
-    cpus = max(node.cpus for node in partition.nodes)
-    if asked.mem_mb > memory:
-        found.append(
-            ("mem_mb", f"no node of {where} has more than {memory} MB. Lower it, or {other}.")
-        )
-    if asked.cpus_per_task > cpus:
-        found.append(("cpus_per_task", f"no node of {where} has more than {cpus} cores. Lower it."))
-    gpu_count = max(node.gpu_count for node in partition.nodes)
-    if asked.gpu > gpu_count:
-        has = f"no node of {where} has more than {gpu_count} GPUs"
-        found.append(
-            ("gpu", f"{has if gpu_count else f'{where} has no GPUs'}. {other.capitalize()}.")
-        )
-    together = [
-        node
-        for node in partition.nodes
-        if node.memory_mb >= asked.mem_mb
-        and node.cpus >= asked.cpus_per_task
-        and node.gpu_count >= asked.gpu
-    ]
-    if not found and not together:
-        found.append(
-            (
-                "mem_mb",
-                f"no node of {where} has this and {asked.cpus_per_task} cores and "
-                f"{asked.gpu} GPUs at once. Lower one of them, or {other}.",
-            )
-        )
-    return found
-
-
-def refused(stage: str, asked: Allocation) -> list[str]:
-    """SLURM's own verdict on what a stage asks for, in a sentence; nothing is queued.
-
-    It knows what no list tells: limits of accounts and qualities of service, names of gres.
-    """
-    options = _options(asked)
-    command = ["sbatch", "--test-only", *options, "--wrap=true"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    words = done.stderr.strip().replace("\n", "; ")
-    if done.returncode == 0 or "Unable to contact" in words:
-        return []
-    return [
-        f"SLURM refuses the jobs of {stage}: {words}. Check its slurm_partition, slurm_account, "
-        f"slurm_extra and gpu in the profile: {' '.join(options)}"
-    ]
-
-
-def _options(asked: Allocation) -> list[str]:
-    """What the array will ask of sbatch for each job."""
-    given = {
-        "time": asked.runtime,
-        "mem": f"{asked.mem_mb}M",
-        "cpus-per-task": asked.cpus_per_task,
-        "gpus-per-node": asked.gpu,
-        "partition": asked.slurm_partition,
-        "account": asked.slurm_account,
-    }
-    words = [f"--{name}={value}" for name, value in given.items() if value]
-    return [*words, *shlex.split(asked.slurm_extra)]
-
-
-def _and(names: Collection[str], most: int = 12) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + more

@@ -2,10 +2,8 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,20 +43,11 @@ def faults(results: Path, folders: list[str]) -> list[str]:
             return _apart(results, folders)
     except OSError as error:
         what = error.filename or str(results)
-        return [
+        sentence = (
             f"results is {str(results)!r}: {_sentence(error)} ({what}). Give a folder that you may "
             "write to, on a disk that keeps what it is given."
-        ]
-
-
-def locks(results: Path) -> bool:
-    """Whether the file system knows locks, which keep two runs apart."""
-    try:
-        with _probed(results) as probe, (probe / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-    except OSError:
-        return False
+        )
+        return [sentence]
 
 
 @contextlib.contextmanager
@@ -101,20 +90,6 @@ def _try(probe: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def fsync_s(folder: Path, times: int = 8) -> float:
-    """Seconds that it takes to make a small file last, the slowest of some."""
-    slowest = 0.0
-    with _probed(folder) as probe:
-        for number in range(times):
-            begun = time.perf_counter()
-            with (probe / str(number)).open("wb") as stream:
-                stream.write(bytes(512))
-                stream.flush()
-                os.fsync(stream.fileno())
-            slowest = max(slowest, time.perf_counter() - begun)
-    return slowest
 
 
 def _apart(results: Path, folders: list[str]) -> list[str]:

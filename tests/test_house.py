@@ -22,7 +22,17 @@ EFFECTS = {
     "marks", "lessons", "members", "formats_plates", "formats_imagexpress", "formats_cv8000",
     "campaigns", "spot_checks", "copying", "adoption", "storage",
 }  # fmt: skip
-CLUSTER = {"cluster", "dealing", "arrays", "submission", "slurm", "processes", "grants", "drafts"}
+CLUSTER = {
+    "cluster",
+    "dealing",
+    "arrays",
+    "submission",
+    "slurm",
+    "processes",
+    "grants",
+    "requests",
+    "drafts",
+}
 STAGES = {
     "ingest",
     "pretrain",
@@ -37,7 +47,7 @@ STAGES = {
 }
 REPORT = {path.stem for path in PACKAGE.glob("report_*.py")}
 FOUNDATION = {"config", "sections", "faults", "__init__"}
-WHOLE = {"allocations", "estimate", "samples", "forecast", "probe", "status"}
+WHOLE = {"allocations", "estimate", "calibration", "samples", "forecast", "probe", "status"}
 """What looks at a whole campaign, over all stages and the cluster."""
 TOP = {"cli", "cli_campaign", "__main__"}
 

@@ -13,9 +13,11 @@ import yaml
 
 # Rules say `python`: it is the one that runs Snakemake, whatever else the machine has. What fails
 # before `tee` has failed: a prefix of one's own takes the place of Snakemake's, which says so.
+# Nothing is written outside the campaign's folder: matplotlib would keep its fonts at home.
 shell.prefix(
     "set -euo pipefail;"
-    f" export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+    f" export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+    f" MPLCONFIGDIR={shlex.quote(str(Path('.snakemake/matplotlib').absolute()))}; "
 )
 
 
@@ -165,7 +167,9 @@ def claim():
     path = Path(".snakemake/campaign.lock")
     try:
         lock = path.open("a+")
-    except PermissionError:  # of somebody whose files others may not write: it locks all the same
+    except (
+        PermissionError
+    ):  # of somebody whose files others may not write: it locks all the same
         lock = path.open()
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
