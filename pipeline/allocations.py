@@ -40,7 +40,7 @@ def of_options(text: str) -> Given:
         said: dict[str, Any] = json.loads(text)
         at_once = int(said.pop("cores", 1))
         return Given({stage: _allocation(options) for stage, options in said.items()}, at_once)
-    except (json.JSONDecodeError, SystemExit) as error:
+    except (json.JSONDecodeError, SystemExit, argparse.ArgumentError) as error:
         raise ValueError(f"--stages is {text!r}: it must be JSON of stages' options.") from error
 
 
@@ -70,7 +70,7 @@ def of_profile(name: str) -> Given:
         values = every | rules[stage] | own.get(stage, {})
         try:
             stages[stage] = _allocation(_options(values))
-        except (ValueError, SystemExit) as fault:
+        except (ValueError, SystemExit, argparse.ArgumentError) as fault:
             raise ValueError(f"set-resources.{stage} of the profile {name}: {fault}") from fault
     cores = options.cores if isinstance(options.cores, int) else os.cpu_count() or 1
     threads = max([1, *_values(options.set_threads or {}).values()])

@@ -40,11 +40,15 @@ class Part:
 
 
 @functools.lru_cache(maxsize=1024)
-def _dealt(levels: tuple[Level, ...], most: int, asked: Allocation) -> int:
-    phases = tiles.phases(levels, most)
+def _dealt(levels: tuple[Level, ...], most: int, asked: Allocation, without_gvoxel: float) -> int:
+    """Jobs over all phases, but for coarse ones so small that the stage makes them itself."""
     nothing: Any = None  # nobody fills the shards
-    works = (shards.Shards(Path(), levels, "", tuple(trees), nothing, "mean") for trees in phases)
-    return sum(len(cluster.deal(work, work.trees, asked)) for work in works)
+    count = 0
+    for trees in tiles.phases(levels, most):
+        work = shards.Shards(Path(), levels, "", tuple(trees), nothing, "mean")
+        if not trees[0].first or sum(map(work.size, trees)) > without_gvoxel:
+            count += len(cluster.deal(work, work.trees, asked))
+    return count
 
 
 def _total(parts: Sequence[Between | None]) -> Between | None:
@@ -163,7 +167,8 @@ def _predict(
 def _jobs(whole: Whole, stage: str, levels: tuple[Level, ...], most: int) -> int:
     """Jobs that make a store, all phases together; one for each where nothing is asked for."""
     asked = whole.given.stages.get(stage)
-    return _dealt(levels, most, asked) if asked else len(tiles.phases(levels, most))
+    alone = ingest.SMALL_GVOXEL if stage == "ingest" else 0.0
+    return _dealt(levels, most, asked, alone) if asked else len(tiles.phases(levels, most))
 
 
 def _stage(whole: Whole, name: str, wanted: int, rates: Rates, parts: Sequence[Part]) -> Stage:

@@ -71,6 +71,8 @@ class Stage:
         if self.results == self.done:
             return head
         parts = [head, f"{self.jobs:,} jobs", f"at most {self.files:,} files"]
+        if not self.jobs:
+            return ", ".join(parts)
         if self.raw_bytes:
             parts.append(f"{size(self.raw_bytes)} before compression")
         if self.bytes and self.bytes.high:

@@ -1,5 +1,7 @@
 """Laws of the doctor on a real SLURM: what it refuses, what it drafts, what a job sees."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,7 @@ import campaigns
 import pytest
 import yaml
 
-from pipeline import allocations, cli, grants, probe, requests
+from pipeline import allocations, cli, config, grants, probe, requests, status
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +155,33 @@ def test_a_job_whose_environment_cannot_be_made_does_not_start(tmp_path: Path) -
     assert "a job like those of predict cannot work" in fault
     (log,) = Path("logs/doctor/predict.jobs/001").glob("*log.err")
     assert "slurm_setup failed" in log.read_text()
+
+
+def test_status_asks_slurm_for_arrays_whose_end_nobody_recorded(here: Path) -> None:
+    logs = here / "logs" / "finetune"
+    jobs = logs / "nuclei.log.jobs"
+    jobs.mkdir(parents=True)
+    (logs / "nuclei.log").write_text("12:00:00 finetune nuclei: submitted\n")
+    record = {"place": "slurm", "host": "login", "name": "asked-for", "ended": False, "jobs": ["1"]}
+    (jobs / "array.json").write_text(json.dumps(record))
+
+    def said() -> str:
+        results = status.status(config.load(Path("config.yaml"))).results
+        return next(str(one) for one in results if one.stage == "finetune")
+
+    assert "waiting: was interrupted" in said()
+    submitted = subprocess.run(
+        ["sbatch", "--parsable", "--job-name=asked-for", "--mem=10", "--wrap=sleep 60"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=here,
+    )
+    try:
+        campaigns.until(lambda: "running: 1 jobs running" in said(), 60)
+    finally:
+        subprocess.run(["scancel", submitted.stdout.strip()], check=True)
+        shutil.rmtree(logs)
 
 
 def test_a_driver_may_be_a_job_itself(here: Path, tmp_path: Path) -> None:
