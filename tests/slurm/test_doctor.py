@@ -1,5 +1,6 @@
 """Laws of the doctor on a real SLURM: what it refuses, what it drafts, what a job sees."""
 
+import functools
 import json
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import campaigns
 import pytest
 import yaml
 
-from pipeline import allocations, cli, config, grants, probe, requests, status
+from pipeline import allocations, cli, config, grants, probe, requests, status, submission
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def test_a_profile_is_drafted_that_the_site_grants(
 @pytest.mark.usefixtures("here")
 def test_a_probe_says_what_a_job_sees(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Stand-ins for GPUs are none to torch, which is what the probe has to say."""
-    named = profile(tmp_path, gpu=1, slurm_partition="gpu", slurm_setup="export SEEN=yes")
+    named = profile(tmp_path, gpu=1, slurm_partition="gpu")
     stages = allocations.of_profile(named).on_slurm
     with caplog.at_level("INFO"):
         chosen = {"ingest": stages["ingest"], "predict": stages["predict"]}
@@ -147,14 +148,25 @@ def test_a_probe_says_what_a_job_sees(tmp_path: Path, caplog: pytest.LogCaptureF
     assert "set-resources.predict.gpu is 1, but torch sees 0 in a job on g1" in fault
 
 
-@pytest.mark.usefixtures("here")
-def test_a_job_whose_environment_cannot_be_made_does_not_start(tmp_path: Path) -> None:
-    named = profile(tmp_path, slurm_setup="module load nothing-of-this-name")
-    stages = allocations.of_profile(named).on_slurm
-    (fault,) = probe.probe({"predict": stages["predict"]}, Path("logs/doctor"))
-    assert "a job like those of predict cannot work" in fault
-    (log,) = Path("logs/doctor/predict.jobs/001").glob("*log.err")
-    assert "slurm_setup failed" in log.read_text()
+def test_commands_of_the_profile_come_before_each_job(here: Path, tmp_path: Path) -> None:
+    stages = allocations.of_profile(profile(tmp_path, slurm_setup="SEEN=it\nexport SEEN")).on_slurm
+    call = functools.partial(subprocess.run, f"echo $SEEN > {here}/seen.txt", shell=True)
+    submission.submit([call], stages["predict"], here / "jobs", "setup-good")
+    campaigns.until(lambda: (here / "seen.txt").exists() and (here / "seen.txt").read_text(), 60)
+    assert (here / "seen.txt").read_text() == "it\n"
+
+
+def test_a_job_whose_environment_cannot_be_made_does_not_start(here: Path, tmp_path: Path) -> None:
+    stages = allocations.of_profile(profile(tmp_path, slurm_setup="module load nothing")).on_slurm
+    folder = here / "jobs-without"
+    call = functools.partial(Path.touch, here / "started.txt")
+    submission.submit([call], stages["predict"], folder, "setup-bad")
+
+    def said() -> str:
+        return "".join(path.read_text() for path in folder.glob("*log.err"))
+
+    campaigns.until(lambda: "slurm_setup failed" in said(), 60)
+    assert not (here / "started.txt").exists()
 
 
 def test_status_asks_slurm_for_arrays_whose_end_nobody_recorded(here: Path) -> None:
