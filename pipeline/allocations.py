@@ -99,7 +99,7 @@ def _values(resources: Any) -> dict[str, Any]:
 def _options(values: Mapping[str, Any]) -> str:
     """A stage's resources as its options."""
     names = ["place", "jobs", "cpus_per_task", "mem_mb", "runtime", "gpu", "job_gvoxel"]
-    names += ["slurm_partition", "slurm_account", "slurm_extra", "slurm_setup"]
+    names += ["slurm_partition", "slurm_account", "slurm_extra", "slurm_setup", "slurm_python"]
     given = {name: values[name] for name in names if name in values}
     return shlex.join(f"--{name.replace('_', '-')}={value}" for name, value in given.items())
 

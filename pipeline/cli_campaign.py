@@ -98,6 +98,10 @@ def slurm_faults(given: "Given") -> list[str]:
     if site is None:
         log.warning("SLURM does not answer: what the profile asks for was not checked")
         return []
+    for name in dict.fromkeys(one.slurm_partition for one in stages.values()):
+        for partition in site.chosen(name):
+            log.info("partition %s", grants.described(partition))
+    log.info("an array has at most %g jobs", site.most_jobs)
     faults = [fault for name, one in stages.items() for fault in requests.faults(site, name, one)]
     if faults:
         return faults

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from .grants import Node, Partition, Site
+from .grants import Partition, Site, described
 
 MOST_RUNTIME_MIN = 240
 WANTED: Mapping[str, tuple[int, int]] = {
@@ -49,21 +49,6 @@ def profile(site: Site) -> str:
         "nolock: true            # locks that end with their process stand in for Snakemake's",
     ]
     return "\n".join(lines) + "\n"
-
-
-def described(partition: Partition) -> str:
-    """A partition in a line."""
-    nodes = "; ".join(map(_node, partition.nodes)) or "no nodes"
-    limit = partition.runtime_min
-    runtime = "no time limit" if limit == float("inf") else f"at most {limit:.0f} minutes"
-    notes = [", default" if partition.is_default else "", "" if partition.is_up else ", down"]
-    return f"{partition.name}{''.join(notes)}: {nodes}; {runtime}"
-
-
-def _node(node: Node) -> str:
-    kinds = ", ".join(f"{count} x {kind or 'gpu'}" for kind, count in node.gpus.items())
-    gpus = f", GPUs: {kinds}" if kinds else ""
-    return f"{node.count} nodes of {node.cpus} cores, {node.memory_mb} MB{gpus}"
 
 
 def _where(site: Site, usual: Partition) -> Sequence[str]:

@@ -59,6 +59,11 @@ class Site:
     accounts: tuple[str, ...]
     qos: tuple[str, ...]
 
+    @property
+    def most_jobs(self) -> float:
+        """Jobs of an array at most: SLURM counts them from 0 to below the array's size."""
+        return self.array_size - 1 if self.array_size else math.inf
+
     def chosen(self, names: str) -> tuple[Partition, ...]:
         """The partitions that a setting names, or the default where it names none."""
         if not names:
@@ -164,3 +169,18 @@ def _limit(text: str) -> float:
 def _number(text: str) -> int:
     """Of sinfo, which writes "8+" where nodes have more."""
     return int(re.match(r"\d*", text)[0] or 0)  # type: ignore[index]
+
+
+def described(partition: Partition) -> str:
+    """A partition in a line."""
+    nodes = "; ".join(map(_node, partition.nodes)) or "no nodes"
+    limit = partition.runtime_min
+    runtime = "no time limit" if limit == float("inf") else f"at most {limit:.0f} minutes"
+    notes = [", default" if partition.is_default else "", "" if partition.is_up else ", down"]
+    return f"{partition.name}{''.join(notes)}: {nodes}; {runtime}"
+
+
+def _node(node: Node) -> str:
+    kinds = ", ".join(f"{count} x {kind or 'gpu'}" for kind, count in node.gpus.items())
+    gpus = f", GPUs: {kinds}" if kinds else ""
+    return f"{node.count} nodes of {node.cpus} cores, {node.memory_mb} MB{gpus}"

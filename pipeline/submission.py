@@ -29,7 +29,8 @@ class Allocation:
     imposed there), `slurm` a job array. Memory is in MB, run time in minutes; an empty string
     leaves partition and account to the site. `jobs` bounds how many jobs run at once, and
     `job_gvoxel` how many billions of voxels a job on SLURM gets, where its work has voxels.
-    `slurm_setup` are shell commands that a job on SLURM begins with.
+    `slurm_setup` are shell commands that a job on SLURM begins with, `slurm_python` the words that
+    start its Python; empty: the one that runs this.
     """
 
     place: Place
@@ -43,6 +44,7 @@ class Allocation:
     slurm_account: str
     slurm_extra: str
     slurm_setup: str = ""
+    slurm_python: str = ""
 
     def __post_init__(self) -> None:
         for setting in ("jobs", "cpus_per_task", "mem_mb", "runtime"):
@@ -90,6 +92,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help='shell commands that each job begins with, such as "module load cuda/12"',
     )
+    add(
+        "--slurm-python",
+        default="",
+        help='words that start Python in a job, such as "apptainer exec image.sif python";'
+        " empty: the one that runs this",
+    )
 
 
 def allocation(arguments: argparse.Namespace) -> Allocation:
@@ -114,7 +122,8 @@ def submit(
             executor.update_parameters(timeout_min=NO_LIMIT_MIN)
         else:
             # exec: SLURM's signals reach the job's Python itself, not a shell that dies of them
-            executor = submitit.SlurmExecutor(folder, python=f"exec {shlex.quote(sys.executable)}")
+            python = allocation.slurm_python or shlex.quote(sys.executable)
+            executor = submitit.SlurmExecutor(folder, python=f"exec {python}")
             executor.update_parameters(**asked)
         try:
             return executor.submit_array(calls)

@@ -156,6 +156,17 @@ def test_commands_of_the_profile_come_before_each_job(here: Path, tmp_path: Path
     assert (here / "seen.txt").read_text() == "it\n"
 
 
+def test_jobs_start_with_the_python_that_the_profile_names(here: Path, tmp_path: Path) -> None:
+    """In a container, say: here the words before it put a variable into its environment."""
+    words = f"env INSIDE=container {sys.executable}"
+    stages = allocations.of_profile(profile(tmp_path, slurm_python=words)).on_slurm
+    call = functools.partial(subprocess.run, f"echo $INSIDE > {here}/inside.txt", shell=True)
+    submission.submit([call], stages["predict"], here / "jobs-inside", "python")
+    written = here / "inside.txt"
+    campaigns.until(lambda: written.exists() and written.read_text(), 60)
+    assert written.read_text() == "container\n"
+
+
 def test_a_job_whose_environment_cannot_be_made_does_not_start(here: Path, tmp_path: Path) -> None:
     stages = allocations.of_profile(profile(tmp_path, slurm_setup="module load nothing")).on_slurm
     folder = here / "jobs-without"

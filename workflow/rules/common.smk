@@ -51,7 +51,13 @@ def cluster(wildcards, resources):
         given["job_gvoxel"] = resources.job_gvoxel
     given |= {
         name: resources.get(name, "")
-        for name in ("slurm_partition", "slurm_account", "slurm_extra", "slurm_setup")
+        for name in (
+            "slurm_partition",
+            "slurm_account",
+            "slurm_extra",
+            "slurm_setup",
+            "slurm_python",
+        )
     }
     return " ".join(
         f"--{name.replace('_', '-')}={shlex.quote(str(value))}"
