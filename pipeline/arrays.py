@@ -4,7 +4,9 @@ import dataclasses
 import json
 import logging
 import os
+import shlex
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -14,7 +16,8 @@ from typing import Self
 
 from submitit.core.utils import JobPaths, pickle_load
 
-from . import slurm
+from . import failures, sites, slurm
+from .failures import Evidence, Kind, Loss
 from .processes import Processes
 
 logger = logging.getLogger("equiscope.cluster")
@@ -26,6 +29,8 @@ FIRST_POLL_S, LAST_POLL_S, POLL_GROWTH = 0.5, 10.0, 1.25
 REMINDER_S = 60.0  # between log lines while nothing changes
 QUIET_S = 5.0  # between log lines while everything changes
 TRACEBACK_LINES = 12
+LOG_BYTES = 4096  # of a job's log: SLURM says last why it ended it
+EVENTS = "events.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +38,9 @@ class Array:
     """Jobs that were submitted together. Its folder holds their pickles and logs, and no others'.
 
     `name` is the jobs' name in the queue. `host` started the array, as part of the SLURM job
-    `within` unless that is empty. `jobs` is empty while the array is being submitted.
+    `within` unless that is empty. `jobs` is empty while the array is being submitted; `units`
+    says in words what each of them does. `mem_mb` is what a job gets, `faults` those of a
+    `failures.Course` so far, for the next driver.
     """
 
     place: str
@@ -42,6 +49,9 @@ class Array:
     host: str
     within: str
     jobs: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    mem_mb: int = 0
+    faults: tuple[str, ...] = ()
     ended: bool = False
 
     @classmethod
@@ -64,8 +74,9 @@ class Array:
             facts = json.loads((folder / RECORD).read_text())
         except FileNotFoundError:
             return None
-        own, jobs = folder / facts.pop("folder"), tuple(facts.pop("jobs"))
-        return cls(**facts, folder=own, jobs=jobs)
+        own = folder / facts.pop("folder")
+        lists = {key: tuple(value) for key, value in facts.items() if isinstance(value, list)}
+        return cls(**facts | lists, folder=own)
 
     def write(self) -> None:
         """Record the array, so that the next driver finds it. The record is whole at any moment."""
@@ -95,43 +106,42 @@ class Array:
         except slurm.SilentError:
             return True
 
-    def wait(self, progress: Callable[[], str]) -> dict[str, str]:
-        """Wait until no job runs or will run; return the state of those that left no result.
+    def wait(self, progress: Callable[[], str], shared: Path | None = None) -> list[Loss]:
+        """Wait until no job runs or will run; return those that left no result.
 
-        `progress` says for the log how far the work is; it is asked every minute or so.
-        Raises RuntimeError when the work raised in a job, and `slurm.SilentError` when nothing has
-        been heard of the jobs for too long.
+        `progress` says for the log how far the work is; it is asked every minute or so. `shared`
+        is that of a `slurm.Queue`.
+        Raises RuntimeError when a job ended in a way that the next would, too, and
+        `slurm.SilentError` when nothing has been heard of the jobs for too long.
         """
-        crowd, report = self._crowd(), _Report(self.name, progress)
+        crowd, report = self._crowd(shared), _Report(self.name, progress)
         grace = 0.0 if self.place == "local" else GRACE_S
-        waiting, finished, lost = set(self.jobs), set[str](), dict[str, str]()
+        waiting, finished, lost = set(self.jobs), set[str](), dict[str, Loss]()
         heard, vanished, pause = time.monotonic(), dict[str, float](), FIRST_POLL_S
+        before: dict[str, slurm.Standing] = {}
         while True:
             states = self._heard(crowd, waiting, heard)
             now = time.monotonic()
             heard = heard if states is None else now
+            self._note_restarts(crowd, before)
             # results after states: who has left by now has left its result, too
             for job in self._results() - finished:
-                self._check(job)
                 finished.add(job)
+                if loss := self._raised(job):
+                    lost[job] = loss
+                    self._note(loss)
             live = {job for job, state in (states or {}).items() if slurm.is_live(state)}
             # a local process is waited for to its end, a job on SLURM to its result
             done = finished - live if self.place == "local" else finished
             waiting = (waiting | live) - done
             for job in waiting - live if states is not None else ():
                 if now - vanished.setdefault(job, now) >= grace:
-                    lost[job] = (states or {}).get(job, "vanished")
-                    logger.warning(
-                        "%s: job %s lost: %s; what it left undone is submitted again. Log: %s",
-                        self.name,
-                        job,
-                        lost[job],
-                        self.log(job),
-                    )
+                    lost[job] = self._gone(job, (states or {}).get(job, "vanished"), crowd)
+                    self._note(lost[job])
             vanished = {job: since for job, since in vanished.items() if job not in live}
             waiting -= lost.keys()
             if not waiting and (states is not None or self.jobs):
-                return lost
+                return list(lost.values())
             report(states, waiting)
             time.sleep(pause)
             pause = min(pause * POLL_GROWTH, LAST_POLL_S)
@@ -150,8 +160,8 @@ class Array:
         """Where the job writes its errors."""
         return JobPaths(self.folder, job).stderr
 
-    def _crowd(self) -> slurm.Queue | Processes:
-        return Processes(self.folder) if self.place == "local" else slurm.Queue(self.name)
+    def _crowd(self, shared: Path | None = None) -> slurm.Queue | Processes:
+        return Processes(self.folder) if self.place == "local" else slurm.Queue(self.name, shared)
 
     def _heard(
         self, crowd: slurm.Queue | Processes, jobs: Collection[str], heard: float
@@ -174,15 +184,74 @@ class Array:
             if entry.name.endswith(ending)
         }
 
-    def _check(self, job: str) -> None:
-        outcome, traceback = pickle_load(JobPaths(self.folder, job).result_pickle)
-        if outcome == "error":
-            lines = traceback.strip().splitlines()
-            end = "\n".join(lines[-TRACEBACK_LINES:])
-            raise RuntimeError(
-                f"{self.name}: job {job} raised {lines[-1]}\n"
-                f"The others are cancelled. Log: {self.log(job)}. Its traceback ends so:\n{end}"
-            )
+    def _raised(self, job: str) -> Loss | None:
+        """The loss of a job that left an exception; None of one that ended well.
+
+        Raises RuntimeError where the next job would fail like this one.
+        """
+        outcome, text = pickle_load(JobPaths(self.folder, job).result_pickle)
+        if outcome != "error":
+            return None
+        evidence, node, said = failures.read_note(text)
+        kind = failures.kind(evidence)
+        lines = said.splitlines()
+        loss = Loss(job=job, kind=kind, state=lines[-1], node=node, units=self._units(job))
+        if kind not in failures.FATAL:
+            return loss
+        self._note(loss)
+        end = "\n".join(lines[-TRACEBACK_LINES:])
+        remedy = (
+            "Make room on the disk, or have it mounted writable, and run again: what was written "
+            "stays."
+            if kind == "disk"
+            else "To see it happen on one unit, in this shell:  "
+            f"{shlex.join([sys.executable, '-m', 'pipeline', 'rerun', str(self.folder / job)])}"
+        )
+        raise RuntimeError(
+            f"{self.name}: job {job} raised {lines[-1]}\n"
+            f"The others are cancelled. Log: {self.log(job)}. Its traceback ends so:\n"
+            f"{end}\n{remedy}"
+        )
+
+    def _gone(self, job: str, state: str, crowd: slurm.Queue | Processes) -> Loss:
+        """The loss of a job that left nothing but its log."""
+        kind = failures.kind(Evidence(state=state.split()[0], said=self._end_of_log(job)))
+        node = crowd.seen[job].node if isinstance(crowd, slurm.Queue) and job in crowd.seen else ""
+        if self.place == "local":
+            node = self.host
+        return Loss(job=job, kind=kind, state=state, node=node, units=self._units(job))
+
+    def _note_restarts(
+        self, crowd: slurm.Queue | Processes, before: dict[str, slurm.Standing]
+    ) -> None:
+        """Say of jobs that SLURM has started again on its own, or is about to."""
+        for job, now in crowd.seen.items() if isinstance(crowd, slurm.Queue) else ():
+            former = before.get(job, slurm.Standing(state="", node=now.node))
+            before[job] = now
+            if now.restarts > former.restarts:
+                kind: Kind = "node" if sites.troubled(former.node) else "preemption"
+                state, units = f"restart {now.restarts}", self._units(job)
+                again = Loss(job=job, kind=kind, state=state, node=former.node, units=units)
+                self._note(again, "SLURM starts it again, with what it has left to do")
+
+    def _note(self, loss: Loss, answer: str = "") -> None:
+        """One line for what happened to a job: in the log, and in the record of events."""
+        answer = answer or failures.ANSWERS[loss.kind]
+        logger.warning("%s: %s: %s. Log: %s", self.name, loss, answer, self.log(loss.job))
+        event = {"time": time.time(), **dataclasses.asdict(loss), "answer": answer}
+        with (self.folder.parent / EVENTS).open("a") as file:
+            file.write(json.dumps(event) + "\n")
+
+    def _units(self, job: str) -> str:
+        return dict(zip(self.jobs, self.units, strict=False)).get(job, failures.units_in_words(()))
+
+    def _end_of_log(self, job: str) -> str:
+        try:
+            with self.log(job).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES))
+                return file.read().decode("utf-8", "replace")
+        except OSError:
+            return ""
 
 
 class _Report:

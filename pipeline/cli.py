@@ -67,7 +67,7 @@ def _sentence(fault: Exception) -> str:
 @contextlib.contextmanager
 def _alone(options: argparse.Namespace) -> Iterator[None]:
     """Wait until no other process makes the same result: one whose Snakemake was killed goes on."""
-    if options.command in ("doctor", "status", "notify", "inspect", "verify", "summary"):
+    if options.command in ("doctor", "status", "notify", "inspect", "verify", "summary", "rerun"):
         yield
         return
     path: Path = options.receipt.with_name(f".{options.receipt.name}.lock")
@@ -168,6 +168,11 @@ def _parser() -> argparse.ArgumentParser:
         help="dense: labels 1 to N in 32 bits, in the volume; anndata: the table as .h5ad",
     )
     export.add_argument("--out", type=Path, help=".h5ad file (default: beside the receipt)")
+
+    rerun = command(
+        "rerun", _rerun, "do here, unit by unit, what a job left undone, to see it fail"
+    )
+    rerun.add_argument("job", type=Path, help="ARRAY/ID, as the log says: logs/.../001/15_0")
 
     summary = command("summary", _summary, "say what a campaign found, and where to look")
     summary.add_argument("receipt", type=Path, help="the report's receipt")
@@ -335,6 +340,11 @@ def _export(options: argparse.Namespace) -> None:
     from pipeline import export
 
     print(export.export(options.receipt, options.form, options.out))
+
+
+def _rerun(options: argparse.Namespace) -> None:
+    if not cluster.rerun(options.job):
+        raise RuntimeError(f"{options.job} fails here, too: its traceback stands above.")
 
 
 def _summary(options: argparse.Namespace) -> None:

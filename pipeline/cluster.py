@@ -4,26 +4,33 @@ A job's result is what it leaves on disk, never what it returns. So whatever bec
 answer is the same: ask the disk what is missing, and submit that.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import logging
 import math
-import os
 import re
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Generic, NoReturn, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
-from . import slurm
-from .arrays import Array
-from .dealing import shares
-from .submission import Allocation, add_arguments, allocation, devices, submit
+from submitit import Job
+
+from . import share, sites, slurm
+from .arrays import EVENTS, SILENCE_S, Array
+from .dealing import MOST_SHARES, shares
+from .failures import (
+    FAULTS_OF_A_NODE,
+    FREE_RESUBMISSIONS,
+    RESUBMISSIONS,
+    Course,
+    Loss,
+    units_in_words,
+)
+from .guards import cancelling, only_driver, terminable
+from .share import Share
+from .share import name as unit_name
+from .submission import Allocation, BusyError, add_arguments, allocation, devices, submit
 
 __all__ = [
     "Allocation",
@@ -33,6 +40,7 @@ __all__ = [
     "allocation",
     "complete",
     "deal",
+    "rerun",
     "shares",
 ]
 
@@ -40,7 +48,7 @@ logger = logging.getLogger("equiscope.cluster")
 
 Unit = TypeVar("Unit")
 
-RESUBMISSIONS = 3  # in a row without progress: one may be bad luck, three have one cause
+BUSY_S = 20.0  # before an array is offered again
 
 
 class Work(Protocol[Unit]):
@@ -51,6 +59,14 @@ class Work(Protocol[Unit]):
 
     def __call__(self, share: Sequence[Unit]) -> None:
         """Do these units, or what is left of them, and leave the results on disk."""
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """Work that makes progress within a unit, too."""
+
+    def trace(self) -> Hashable:
+        """What is on disk so far: another value whenever there is more."""
 
 
 @runtime_checkable
@@ -70,13 +86,22 @@ class Measured(Work[Unit], Protocol[Unit]):
 def deal(work: Work[Unit], units: Sequence[Unit], allocation: Allocation) -> list[Sequence[Unit]]:
     """Deal units to jobs, in their order.
 
-    On SLURM jobs queue, so there are as many as `job_gvoxel` asks for; elsewhere all start at
-    once, so there are at most `jobs`.
+    On SLURM jobs queue, so there are as many as `job_gvoxel` asks for, within what the site lets
+    an array have; elsewhere all start at once, so there are at most `jobs`.
     """
-    if not isinstance(work, Measured):
-        return shares(units, allocation.jobs)
-    budget = allocation.job_gvoxel if allocation.place == "slurm" else math.inf
-    return shares(units, allocation.jobs, [work.size(unit) for unit in units], budget)
+    sizes, budget = list[float](), math.inf
+    if isinstance(work, Measured):
+        sizes = [work.size(unit) for unit in units]
+        budget = allocation.job_gvoxel if allocation.place == "slurm" else math.inf
+    dealt = shares(units, allocation.jobs, sizes, budget)
+    if allocation.place != "slurm" or len(dealt) < 2:
+        return dealt
+    most = sites.most_tasks() or MOST_SHARES
+    return (
+        dealt
+        if len(dealt) <= most
+        else shares(units, min(allocation.jobs, most), sizes, budget, most)
+    )
 
 
 def complete(work: Work[Unit], allocation: Allocation, folder: Path, name: str) -> None:
@@ -92,67 +117,168 @@ def complete(work: Work[Unit], allocation: Allocation, folder: Path, name: str) 
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    with _only_driver(folder), _terminable():
+    with only_driver(folder), terminable():
+        course = Course(mem_mb=allocation.mem_mb)
         former = Array.read(folder)
         if former is not None and former.may_run():
             logger.info("%s: attached to the array that still runs in %s", name, former.folder)
-            with _cancelling(former):
-                former.wait(_watch(work))
+            mem_mb = max(former.mem_mb, allocation.mem_mb)
+            course = Course(mem_mb=mem_mb, faults=former.faults)
+            before = _trace(work)
+            with cancelling(former):
+                losses = former.wait(_watch(work), _shared(allocation))
             former.end()
+            course = _next(course, losses, _trace(work) != before, allocation)
         missing = work.missing()
-        fruitless = 0
         while missing:
-            lost = _run(work, missing, allocation, folder, name)
+            if course.ended:
+                raise RuntimeError(_hopeless(name, missing, course, folder))
+            before = _trace(work)
+            losses = _run(work, missing, _asked(allocation, course), folder, name, course)
             left = work.missing()
-            fruitless = 0 if len(left) < len(missing) else fruitless + 1
-            if fruitless > RESUBMISSIONS:
-                causes = ", ".join(sorted(set(lost.values()))) or "the jobs ended well"
-                raise RuntimeError(
-                    f"{name}: {len(left)} units stay undone after {RESUBMISSIONS} resubmissions"
-                    f" without progress: {causes}. Logs: {folder}. Raise mem_mb if jobs are"
-                    " killed, runtime if they time out."
+            progress = len(left) < len(missing) or _trace(work) != before
+            course = _next(course, losses, progress, allocation)
+            if left and not losses:
+                logger.warning(
+                    "%s: %d units are left of jobs that ended well, as jobs do before their time"
+                    " is up: they are submitted again",
+                    name,
+                    len(left),
                 )
             missing = left
         logger.info("%s: done", name)
 
 
+def rerun(job: Path) -> bool:
+    """Do here, unit by unit, what a job of an array left undone; `job` is ARRAY/ID.
+
+    Stops at the first unit that fails, and shows its traceback. Whether all went well.
+    Raises ValueError where there is no such job, RuntimeError while a driver is at work.
+    """
+    job = job.resolve()
+    if not job.parent.is_dir():
+        raise ValueError(f"there is no folder {job.parent}: give the job as the log does.")
+    with only_driver(job.parent.parent):
+        return share.rerun(job, lambda text: logger.info("%s", text))
+
+
+def _next(course: Course, losses: Sequence[Loss], progress: bool, allocation: Allocation) -> Course:
+    most_mb = course.mem_mb
+    if any(loss.kind == "memory" for loss in losses) and allocation.place == "slurm":
+        most_mb = max(sites.memories_mb(allocation.slurm_partition).values(), default=most_mb)
+    return course.after(losses, progress, most_mb)
+
+
+def _asked(allocation: Allocation, course: Course) -> Allocation:
+    """The allocation of the next array."""
+    asked = dataclasses.replace(allocation, mem_mb=course.mem_mb)
+    if allocation.place != "slurm" or not course.faults:
+        return asked
+    excluded = course.excluded(sites.memories_mb(allocation.slurm_partition))
+    if excluded:
+        logger.warning(
+            "nodes %s failed %d times or more: they get no further jobs",
+            ", ".join(excluded),
+            FAULTS_OF_A_NODE,
+        )
+    return dataclasses.replace(asked, exclude=excluded)
+
+
+def _hopeless(name: str, missing: Sequence[Unit], course: Course, folder: Path) -> str:
+    if course.free > FREE_RESUBMISSIONS:
+        causes = f"{FREE_RESUBMISSIONS} submissions in a row were preempted, cancelled or lost"
+    else:
+        causes = f"{RESUBMISSIONS} resubmissions in a row"
+    return (
+        f"{name}: {len(missing)} units stay undone after {causes} without progress. What became"
+        f" of jobs: {folder / EVENTS}; logs beside it. Raise mem_mb (jobs had {course.mem_mb} MB)"
+        " if they are killed, runtime if they time out."
+    )
+
+
 def _run(
-    work: Work[Unit], missing: Sequence[Unit], allocation: Allocation, folder: Path, name: str
-) -> Mapping[str, str]:
-    """Have the missing units done once over; return the states of jobs that were lost."""
+    work: Work[Unit],
+    missing: Sequence[Unit],
+    allocation: Allocation,
+    folder: Path,
+    name: str,
+    course: Course,
+) -> list[Loss]:
+    """Have the missing units done once over; return the jobs that were lost."""
     if allocation.place == "debug":
-        for share in deal(work, missing, allocation):
-            work(share)
-        return {}
+        for units in deal(work, missing, allocation):
+            work(units)
+        return []
     seen = devices(allocation) if allocation.place == "local" else [""]
     jobs = allocation.jobs if seen == [""] else min(allocation.jobs, len(seen))
     array = Array.new(allocation.place, _queue_name(folder, name), folder)
+    array = dataclasses.replace(array, mem_mb=allocation.mem_mb, faults=course.faults)
+    runtime = allocation.runtime if allocation.place == "slurm" else 0
     calls = [
-        _Share(_only(work, units), units, seen[index % len(seen)], array.folder)
+        Share(_only(work, units), units, seen[index % len(seen)], array.folder, runtime)
         for index, units in enumerate(
             deal(work, missing, dataclasses.replace(allocation, jobs=jobs))
         )
     ]
-    with _cancelling(array):
+    with cancelling(array):
         # recorded before there are jobs: a driver killed while it submits leaves jobs, too
         array.write()
-        submitted = submit(calls, allocation, array.folder, array.name)
-        array = dataclasses.replace(array, jobs=tuple(job.job_id for job in submitted))
+        submitted = _submitted(calls, allocation, array)
+        array = dataclasses.replace(
+            array,
+            jobs=tuple(job.job_id for job in submitted),
+            units=tuple(units_in_words([unit_name(u) for u in call.units]) for call in calls),
+        )
         array.write()
         logger.info(
-            "%s: submitted %d jobs (%s) for %d units, logs in %s",
+            "%s: submitted %d jobs (%s) for %d units, %d MB each, logs in %s",
             name,
             len(calls),
             array.jobs[0].split("_")[0],
             len(missing),
+            allocation.mem_mb,
             array.folder,
         )
-        lost = array.wait(_watch(work))
+        losses = array.wait(_watch(work), _shared(allocation))
     if allocation.place == "local":
         for job in submitted:
             job.done()  # reaps the process
     array.end()
-    return lost
+    return losses
+
+
+def _submitted(
+    calls: Sequence[Share[Unit]], allocation: Allocation, array: Array
+) -> Sequence[Job[None]]:
+    """Submit the array, later if SLURM is busy; then it may have taken what it did not confirm."""
+    until = time.monotonic() + SILENCE_S
+    while True:
+        try:
+            return submit(calls, allocation, array.folder, array.name)
+        except BusyError as error:
+            if time.monotonic() > until:
+                raise
+            logger.warning("%s: SLURM takes no jobs now: %s: trying again", array.name, error)
+        time.sleep(BUSY_S)
+        queue = slurm.Queue(array.name)
+        queue.cancel()
+        while _may_have_jobs(queue) and time.monotonic() < until:
+            time.sleep(1.0)
+
+
+def _may_have_jobs(queue: slurm.Queue) -> bool:
+    try:
+        return bool(queue.states(()))
+    except slurm.SilentError:
+        return True
+
+
+def _shared(allocation: Allocation) -> Path | None:
+    return Path(allocation.slurm_answers) if allocation.slurm_answers else None
+
+
+def _trace(work: Work[Unit]) -> Hashable:
+    return work.trace() if isinstance(work, Traced) else None
 
 
 def _only(work: Work[Unit], units: Sequence[Unit]) -> Work[Unit]:
@@ -165,84 +291,7 @@ def _watch(work: Work[Unit]) -> Callable[[], str]:
     return lambda: f"{len(work.missing())} units left"
 
 
-@dataclass(frozen=True, slots=True)
-class _Share(Generic[Unit]):
-    """One job's call. `devices` are the GPUs it shall see; empty leaves them as they are."""
-
-    work: Work[Unit]
-    units: Sequence[Unit]
-    devices: str
-    folder: Path
-
-    def __call__(self) -> None:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-        if self.devices:
-            os.environ["CUDA_VISIBLE_DEVICES"] = self.devices
-        units = self.units
-        if os.environ.get("SLURM_RESTART_COUNT", "0") != "0":
-            # SLURM may start a job again long after its driver gave it up, or saw its result
-            current = Array.read(self.folder.parent)
-            if current is None or current.ended or current.folder.name != self.folder.name:
-                logger.warning("this job's array has ended: nothing is left to do")
-                return
-            missing = set(self.work.missing())
-            units = [unit for unit in units if unit in missing]
-        if units:
-            self.work(units)
-
-
 def _queue_name(folder: Path, name: str) -> str:
     """A name for the queue that no other folder's jobs have, and that SLURM takes in lists."""
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
     return f"{readable}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
-
-
-@contextlib.contextmanager
-def _cancelling(array: Array) -> Iterator[None]:
-    """Leave no job behind: whatever interrupts the wait cancels them. Silence alone does not."""
-    try:
-        yield
-    except slurm.SilentError:
-        raise
-    except BaseException as error:
-        logger.warning("%s: cancelling its jobs after %s", array.name, type(error).__name__)
-        # a second Ctrl-C waits until nothing is left behind
-        impatience = {signal.SIGINT, signal.SIGTERM}
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, impatience)
-        try:
-            array.cancel()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        raise
-
-
-@contextlib.contextmanager
-def _only_driver(folder: Path) -> Iterator[None]:
-    """Refuse a second driver while one is at work: both would submit what is missing."""
-    with (folder / "driver.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RuntimeError(
-                f"Another process is at work on {folder}: wait for it, or end it."
-            ) from error
-        except OSError as error:  # a file system without locks; Snakemake's own lock remains
-            logger.debug("no lock on %s: %s", folder, error)
-        yield
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Make SIGTERM raise SystemExit(143), as Ctrl-C raises KeyboardInterrupt."""
-
-    def leave(number: int, _: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

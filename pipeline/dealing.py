@@ -13,12 +13,16 @@ HALVINGS = 60  # of an interval of floats: it is one number then
 
 
 def shares(
-    units: Sequence[Unit], jobs: int, sizes: Sequence[float] = (), budget: float = math.inf
+    units: Sequence[Unit],
+    jobs: int,
+    sizes: Sequence[float] = (),
+    budget: float = math.inf,
+    most: int = MOST_SHARES,
 ) -> list[Sequence[Unit]]:
     """Cut `units` into runs, as even as their `sizes` allow; without sizes all count the same.
 
     There are at least `jobs` runs if there are so many units, and as many as it takes for none to
-    exceed `budget` unless by a single unit; but never more than an array may have.
+    exceed `budget` unless by a single unit; but never more than `most`, as an array may have.
     """
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}: it must be at least 1.")
@@ -27,7 +31,7 @@ def shares(
     weights = sizes if any(sizes) else [1.0] * len(units)
     edges = [0.0, *itertools.accumulate(weights)]
     needed = _fewest(edges, budget) if any(sizes) else 1
-    count = min(max(jobs, needed), len(units), MOST_SHARES)
+    count = min(max(jobs, needed), len(units), most)
     cuts = _cuts(edges, count, min(budget, edges[-1]) if needed <= count else edges[-1])
     return [units[low:high] for low, high in itertools.pairwise(cuts)]
 

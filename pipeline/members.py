@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from pipeline import (
     bases,
+    boundaries,
     checkpoints,
     compose,
     instances,
@@ -88,13 +89,19 @@ class Train:
         """Members whose result is not there."""
         return [name for name in self.names if not (self.building / name / RESULT).is_file()]
 
+    def trace(self) -> int:
+        """Changes with every checkpoint."""
+        places = [self.building / name / CHECKPOINT for name in self.names]
+        return sum(path.stat().st_mtime_ns for path in places if path.is_file())
+
     def __call__(self, share: Sequence[str]) -> None:
         """Train these members, each from its last checkpoint on if there is one."""
         torch.set_num_threads(self.settings.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
         known = examples(self.pairs, self.channel, self.plan)
-        for name in share:
-            self._train(name, known)
+        with boundaries.respected():
+            for name in share:
+                self._train(name, known)
 
     def _train(self, name: str, known: Sequence[Example]) -> None:
         parted = [example.parted(self.settings.gate.hold_out) for example in known]
@@ -141,7 +148,7 @@ class Train:
         folder: Path,
         name: str,
     ) -> None:
-        checkpoint = folder / CHECKPOINT
+        checkpoint, boundary = folder / CHECKPOINT, boundaries.Boundary()
         checkpoints.resume(checkpoint, state)
         further = None
         if self.settings.physics and self.optics is not None:
@@ -156,6 +163,7 @@ class Train:
                 progress.update()
                 if now.step % self.settings.checkpoint_steps == 0:
                     checkpoints.save(checkpoint, now)
+                    boundary.cross()
 
             training.train(state, draw, schedule, after_step, further)
 

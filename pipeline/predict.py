@@ -73,6 +73,10 @@ class Together:
         missing = tuple(self.work.missing())
         return [missing] if missing else []
 
+    def trace(self) -> int:
+        """How many shards are recorded."""
+        return self.work.trace()
+
     def __call__(self, share: Sequence[Sequence[Tree]]) -> None:
         """Do it."""
         for trees in share:

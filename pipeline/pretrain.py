@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from pipeline import (
     bases,
+    boundaries,
     certificate,
     checkpoints,
     imaging,
@@ -50,6 +51,11 @@ class Train:
         """The training, unless its base is whole."""
         return [] if (self.building / bases.CARD).is_file() else ["training"]
 
+    def trace(self) -> int:
+        """Changes with every checkpoint."""
+        path = self.building / CHECKPOINT
+        return path.stat().st_mtime_ns if path.is_file() else 0
+
     def __call__(self, share: Sequence[str]) -> None:
         """Train, from the last checkpoint on if there is one, and write the base."""
         base = self.task.base
@@ -59,7 +65,7 @@ class Train:
         state = training.begin(_architecture(self.task), self.task.seed, device)
         if self.parent is not None:
             steerable.restore(state.network, bases.learned(str(self.parent)))
-        checkpoint = self.building / CHECKPOINT
+        checkpoint, boundary = self.building / CHECKPOINT, boundaries.Boundary()
         checkpoints.resume(checkpoint, state)
         schedule = training.Schedule(
             steps=base.steps,
@@ -80,9 +86,12 @@ class Train:
                 progress.update()
                 if now.step % self.task.checkpoint_steps == 0:
                     checkpoints.save(checkpoint, now)
+                    boundary.cross()
 
-            training.train(state, draw, schedule, after_step)
-        self._write(state)
+            with boundaries.respected():
+                training.train(state, draw, schedule, after_step)
+        if state.step == schedule.steps:
+            self._write(state)
 
     def _shot(self, generator: np.random.Generator) -> Shot:
         """A simulated field; what lies at its rim belongs to objects that are known whole."""

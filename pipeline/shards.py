@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 import numpy.typing as npt
 
-from pipeline import checksums, progress, receipts, records, volumes
+from pipeline import boundaries, checksums, progress, receipts, records, volumes
 from pipeline.pyramid import Family, Growing, Pyramid, Sampling, coarsened, families
 from pipeline.tiles import Box, Level, Tree, phases
 
@@ -104,6 +104,10 @@ class Shards:
         """The same work with these units alone."""
         return replace(self, trees=tuple(share))
 
+    def trace(self) -> int:
+        """How many shards are recorded."""
+        return len(records.names(self.units))
+
     def watch(self) -> progress.Watch:
         """Begin to watch jobs that make the units of the present phase; all of them count."""
         finest = self.trees[0].first
@@ -116,7 +120,10 @@ class Shards:
         )
 
     def __call__(self, share: Sequence[Tree]) -> None:
-        """Write what these units lack: a coarser shard as soon as all beneath it is written."""
+        """Write what these units lack: a coarser shard as soon as all beneath it is written.
+
+        Leaves the rest to another job where its own time would end within the next shard.
+        """
         todo = [
             (level, box)
             for tree in share
@@ -130,7 +137,7 @@ class Shards:
         spent = self.fill.spent if finest else _nothing
         meter = progress.Meter(self.units / progress.FOLDER, first, len(todo), spent)
         making = _Making(self, meter, first, Pyramid(self.levels, todo))
-        with meter.running():
+        with boundaries.respected(), meter.running():
             making.coarser(making.pyramid.ready())
             if not self.fill.by_families:
                 together = [Family(None, tuple(finest))] if finest else []
@@ -170,6 +177,7 @@ class _Making:
         self.work, self.meter, self.first, self.pyramid = work, meter, first, pyramid
         self.growing: Growing | None = None
         self.later: list[tuple[Level, Box]] = []
+        self.boundary = boundaries.Boundary()
 
     def family(self, family: Family) -> None:
         """Make shards of level 0, and all coarser ones that can be made then."""
@@ -192,6 +200,7 @@ class _Making:
         """Write a shard; what waited for it follows now or, to free its memory first, later."""
         written = self.work.write(level, box, values, facts, beside)
         self.meter.add(values.size if level.number == self.first else 0, written)
+        self.boundary.cross()
         ready = self.pyramid.ready_after(level, box)
         if level.number or not self.work.fill.by_families:
             return self.coarser(ready)

@@ -5,13 +5,18 @@ what runs and, for minutes, what ended; `sacct` remembers, where a site keeps ac
 `scontrol` is a second look at the controller.
 """
 
+import contextlib
+import fcntl
+import itertools
 import logging
 import os
 import re
+import socket
 import subprocess
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from submitit.slurm.slurm import SlurmInfoWatcher
 
@@ -34,10 +39,31 @@ ENDED = frozenset(
 ANSWER_S = 60.0  # a loaded controller takes its time; after a minute it will not answer
 SPACING_S = 1.0  # the controller serves the whole site
 CANCEL_ATTEMPTS = 3  # a controller that restarts is back within them
+SHARED_S = 5.0  # how old an answer may be that another driver got
+COLUMNS = {
+    "JobArrayID": 40,
+    "Name": 256,
+    "State": 20,
+    "RestartCnt": 12,
+    "NodeList": 64,
+    "Reason": 64,
+}
+
+
+SQUEUE_FAILS = "squeue fails: other sources are asked, and the jobs are waited for"
 
 
 class SilentError(RuntimeError):
     """No source answered: nothing is known about the jobs, not even that they ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a source says of a job. `node` is empty where it has none yet, or none any more."""
+
+    state: str
+    node: str = ""
+    restarts: int = 0
 
 
 def is_live(state: str) -> bool:
@@ -54,10 +80,21 @@ class Queue:
 
     The name, unique to a folder, also finds an array whose driver died before it noted the id,
     and tells apart a foreign job that got the same id after a controller was set up anew.
+
+    Attributes
+    ----------
+    shared: folder where drivers leave what `squeue` said, so that together they ask once; None
+        for a driver that asks for itself.
+    begun: answers from before this time, in seconds since 1970, tell nothing: the jobs are younger.
+    seen: the last that any source said of each job.
     """
 
     name: str
+    shared: Path | None = None
+    begun: float = field(default_factory=time.time)
     asked: float = field(default=float("-inf"), init=False)  # seconds, monotonic
+    mute: bool = field(default=False, init=False)
+    seen: dict[str, Standing] = field(default_factory=dict, init=False)
 
     def states(self, jobs: Collection[str]) -> dict[str, str]:
         """The state of `jobs`, and of live jobs of this name that are not among them.
@@ -99,42 +136,71 @@ class Queue:
         logger.error("cannot cancel: run  scancel %s  by hand", " ".join(mine))
 
     def _squeue(self) -> dict[str, str] | None:
-        output = self._ask(
-            "squeue",
-            "--noheader",
-            "--array",
-            "--states=all",
-            "--format=%i|%T|%r",
-            f"--user={os.getuid()}",
-            f"--name={self.name}",
-        )
+        output = self._listed() if self.shared is None else self._listed_for_all(self.shared)
+        if (output is None) != self.mute:
+            self.mute = not self.mute
+            logger.warning(
+                "%s: %s", self.name, SQUEUE_FAILS if self.mute else "squeue answers again"
+            )
         if output is None:
             return None
-        rows = [line.strip().split("|") for line in output.splitlines() if line.count("|") == 2]
-        return {
-            job: f"{state} ({reason})" if state == "PENDING" else state
-            for job, state, reason in rows
+        rows = [_row(line) for line in output.splitlines()]
+        told = {
+            row["JobArrayID"]: Standing(
+                state=f"PENDING ({row['Reason']})" if row["State"] == "PENDING" else row["State"],
+                node=row["NodeList"],
+                restarts=int(row["RestartCnt"]),
+            )
+            for row in rows
+            if row["Name"] == self.name and row["RestartCnt"].isdecimal()
         }
+        return self._heard(told)
+
+    def _listed(self) -> str | None:
+        columns = ",".join(f"{column}:{width}" for column, width in COLUMNS.items())
+        whose = [f"--user={os.getuid()}", *([] if self.shared else [f"--name={self.name}"])]
+        return self._ask(
+            "squeue", "--noheader", "--array", "--states=all", f"--Format={columns}", *whose
+        )
+
+    def _listed_for_all(self, folder: Path) -> str | None:
+        """What `squeue` says of all jobs of this user, asked by whichever driver needs it first."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"squeue.{socket.gethostname()}.txt").open("a+") as file:
+            with contextlib.suppress(OSError):  # without locks some ask twice
+                fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            head, _, body = file.read().partition("\n")
+            at, _, verdict = head.partition(" ")
+            known = float(at) if verdict else float("-inf")
+            if self.begun < known and time.time() - known < SHARED_S:
+                return body if verdict == "answered" else None
+            known, output = time.time(), self._listed()
+            file.truncate(0)
+            file.write(f"{known} {'silent' if output is None else 'answered'}\n{output or ''}")
+            return output
 
     def _sacct(self, arrays: Collection[str]) -> dict[str, str] | None:
         output = self._ask(
             "sacct",
             "--parsable2",
             "--allocations",
-            "--format=JobID,State",
+            "--format=JobID,State,NodeList",
             f"--name={self.name}",
             f"--jobs={','.join(sorted(arrays))}",
         )
         if output is None:
             return None
         # "CANCELLED by 1000" becomes "CANCELLED"
-        return {
-            job: (row["State"].split() or [""])[0]
-            for job, row in SlurmInfoWatcher().read_info(output).items()
-        }
+        return self._heard(
+            {
+                job: Standing(state=(row["State"].split() or [""])[0], node=row.get("NodeList", ""))
+                for job, row in SlurmInfoWatcher().read_info(output).items()
+            }
+        )
 
     def _scontrol(self, arrays: Collection[str]) -> dict[str, str] | None:
-        states: dict[str, str] = {}
+        told: dict[str, Standing] = {}
         for array in sorted(arrays):
             output = self._ask("scontrol", "--oneliner", "show", "job", array)
             if output is None:
@@ -143,8 +209,23 @@ class Queue:
                 facts = dict(re.findall(r"(\w+)=(\S*)", line))
                 if facts.get("JobName") == self.name:
                     task = facts.get("ArrayTaskId")
-                    states[array if task is None else f"{array}_{task}"] = facts["JobState"]
-        return states
+                    told[array if task is None else f"{array}_{task}"] = Standing(
+                        state=facts["JobState"],
+                        node=facts.get("NodeList", ""),
+                        restarts=int(facts.get("Restarts", 0)),
+                    )
+        return self._heard(told)
+
+    def _heard(self, told: Mapping[str, Standing]) -> dict[str, str]:
+        """Keep what a source said, and the node and restarts that another one had said before."""
+        for job, standing in told.items():
+            before = self.seen.get(job, standing)
+            self.seen[job] = Standing(
+                state=standing.state,
+                node=standing.node.strip("()").replace("null", "") or before.node,
+                restarts=max(standing.restarts, before.restarts),
+            )
+        return {job: standing.state for job, standing in told.items()}
 
     def _ask(self, *command: str) -> str | None:
         """What a SLURM command prints: nothing for an unknown job, None if the command fails."""
@@ -163,6 +244,14 @@ class Queue:
             return done.stdout
         logger.debug("%s: %s", command[0], done.stderr.strip())
         return "" if "Invalid job id" in done.stderr else None
+
+
+def _row(line: str) -> dict[str, str]:
+    ends = itertools.accumulate(COLUMNS.values())
+    return {
+        column: line[end - width : end].strip()
+        for (column, width), end in zip(COLUMNS.items(), ends, strict=True)
+    }
 
 
 def may_run(job: str) -> bool:

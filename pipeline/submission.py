@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import math
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +18,16 @@ from submitit.core.utils import FailedJobError
 
 Place = Literal["debug", "local", "slurm"]
 
+PASSING = re.compile(
+    r"unable to contact|timed out|temporarily|try again|connection refused|zero bytes", re.I
+)
+"""What a controller says, or its silence, that is busy or starts anew."""
 NO_LIMIT_MIN = 60 * 24 * 365
 OWN_OPTIONS = frozenset({"array", "error", "job_name", "open_mode", "output", "wrap"})
+
+
+class BusyError(RuntimeError):
+    """SLURM did not take an array now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +40,8 @@ class Allocation:
     `job_gvoxel` how many billions of voxels a job on SLURM gets, where its work has voxels.
     `slurm_setup` are shell commands that a job on SLURM begins with, `slurm_python` the words that
     start its Python; empty: the one that runs this.
+    `slurm_answers` is a folder where drivers share what SLURM says; empty: each asks for itself.
+    `exclude` are nodes that get no job.
     """
 
     place: Place
@@ -45,6 +56,8 @@ class Allocation:
     slurm_extra: str
     slurm_setup: str = ""
     slurm_python: str = ""
+    slurm_answers: str = ""
+    exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for setting in ("jobs", "cpus_per_task", "mem_mb", "runtime"):
@@ -98,11 +111,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='words that start Python in a job, such as "apptainer exec image.sif python";'
         " empty: the one that runs this",
     )
+    add(
+        "--slurm-answers",
+        default="",
+        help="folder where drivers share what SLURM says, so that together they ask once",
+    )
 
 
 def allocation(arguments: argparse.Namespace) -> Allocation:
     """The allocation that the options describe. Raises ValueError for a value out of range."""
-    names = [field.name for field in dataclasses.fields(Allocation)]
+    names = [field.name for field in dataclasses.fields(Allocation) if field.name != "exclude"]
     return Allocation(**{name: getattr(arguments, name) for name in names})
 
 
@@ -111,7 +129,8 @@ def submit(
 ) -> Sequence[submitit.Job[None]]:
     """Start one job per call: a SLURM array called `name`, or processes of this machine.
 
-    `folder` takes pickles and logs. Raises RuntimeError when SLURM refuses the array.
+    `folder` takes pickles and logs. Raises RuntimeError when SLURM refuses the array, `BusyError`
+    when it may take it later, and may even have taken it.
     """
     settings, asked = _job_environment(allocation), parameters(allocation, name)
     executor: submitit.SlurmExecutor | submitit.LocalExecutor
@@ -128,6 +147,8 @@ def submit(
         try:
             return executor.submit_array(calls)
         except FailedJobError as error:
+            if PASSING.search(str(error)):
+                raise BusyError(str(error).strip()) from error
             raise RuntimeError(
                 f"{name}: SLURM refused the array: {str(error).strip()}. Check what the"
                 " profile asks for: partition, account, memory, run time, GPUs, jobs."
@@ -153,7 +174,17 @@ def parameters(allocation: Allocation, name: str) -> dict[str, Any]:
         # controller once more; one process per job needs none
         "use_srun": False,
         "wckey": None,  # submitit would invent one, which sites that use such keys refuse
-        "additional_parameters": _options(allocation.slurm_extra),
+        "additional_parameters": _excluding(_options(allocation.slurm_extra), allocation.exclude),
+    }
+
+
+def _excluding(options: dict[str, str | bool], nodes: Sequence[str]) -> dict[str, str | bool]:
+    """Options that exclude these nodes, too."""
+    if not nodes:
+        return options
+    own = options.get("exclude", "")
+    return options | {
+        "exclude": ",".join([*([own] if isinstance(own, str) and own else []), *nodes])
     }
 
 

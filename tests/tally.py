@@ -11,6 +11,7 @@ import fcntl
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -24,13 +25,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipeline import cluster
 
+HOARD_BYTES, HOARD_S = 350_000_000, 6.0  # SLURM looks every 2 s
 FOLDERS = ("done", "facts", "attempts", "locks", "collisions")
 SEEN = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK", "SLURM_JOB_PARTITION")
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Takes `seconds` per unit. A `fault` strikes at unit 0: raise, idle, or hog (memory, once)."""
+    """Takes `seconds` per unit. A `fault` strikes at unit 0: raise, idle, or hog (memory)."""
 
     folder: Path
     units: int
@@ -57,11 +59,11 @@ class Tally:
                 raise LookupError(f"no optics for unit {unit}")
             if unit == 0 and self.fault == "idle":
                 return
-            if unit == 0 and self.fault == "hog" and attempts(self.folder)[0] == 1:
-                hoard = bytearray(400_000_000)
+            if unit == 0 and self.fault == "hog":
+                hoard = bytearray(HOARD_BYTES)
                 for page in range(0, len(hoard), 4096):
                     hoard[page] = 1
-                time.sleep(60)
+                time.sleep(HOARD_S)
             facts = {name: os.environ.get(name, "") for name in SEEN}
             facts |= {"node": os.environ.get("SLURMD_NODENAME", ""), "pid": os.getpid()}
             (self.folder / "facts" / f"{unit}.json").write_text(json.dumps(facts))
@@ -118,6 +120,8 @@ def main() -> None:
     parser.add_argument("--fault", default="")
     cluster.add_arguments(parser)
     arguments = parser.parse_args()
+    # a shell that starts tests in the background has SIGINT ignored in all that they start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("equiscope").setLevel(logging.DEBUG)
     for name in FOLDERS:

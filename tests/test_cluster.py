@@ -17,6 +17,7 @@ from hypothesis import strategies as some
 
 from pipeline import arrays, cluster, dealing, slurm
 from pipeline.arrays import Array
+from pipeline.share import Share
 from pipeline.submission import parameters
 
 ASKED = cluster.Allocation(
@@ -143,7 +144,7 @@ def test_the_budget_makes_jobs_where_they_queue(tmp_path: Path, place: str, coun
 
 def test_only_its_own_share_travels_to_a_job() -> None:
     work = Field(tuple(range(100_000)), 1.0)
-    share = cluster._Share(cluster._only(work, (1, 2)), (1, 2), "", Path())
+    share = Share(cluster._only(work, (1, 2)), (1, 2), "", Path())
     assert share.work.missing() == [1, 2]
     assert len(pickle.dumps(share)) < 1000
 
@@ -226,7 +227,8 @@ def test_a_killed_job_is_submitted_again(tmp_path: Path) -> None:
     tasks(folder)[0].kill()
     assert driver.wait(30) == 0
     assert len(tally.names(folder / "done")) == 8
-    assert "lost: vanished" in tally.said(folder)
+    assert "unknown: job" in tally.said(folder)
+    assert "(vanished)" in tally.said(folder)
 
 
 def test_a_job_outliving_its_controller_is_waited_for(tmp_path: Path) -> None:
@@ -291,7 +293,7 @@ def test_a_job_started_again_does_what_is_missing_while_its_array_is_awaited(
     array = Array.new("slurm", "tally", tmp_path)
     dataclasses.replace(array, ended=ended).write()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    cluster._Share(work, [0, 1, 2], "", array.folder)()
+    Share(work, [0, 1, 2], "", array.folder)()
     assert set(tally.attempts(tmp_path)) == begun
 
 
@@ -328,8 +330,25 @@ def test_slurm_without_any_answer_is_silent(answers) -> None:
         answers().states(["5_0"])
 
 
+def queued(*jobs: tuple[str, str, str, str]) -> str:
+    """What squeue prints of jobs: id, state, node, reason."""
+    rows = [(job, "tally", state, "0", node, reason) for job, state, node, reason in jobs]
+    return "\n".join(
+        "".join(
+            value.ljust(width) for value, width in zip(row, slurm.COLUMNS.values(), strict=True)
+        )
+        for row in rows
+    )
+
+
 def test_the_queue_is_believed_first(answers) -> None:
-    queue = answers(squeue="5_0|PENDING|Priority\n5_1|RUNNING|None\n4_0|FAILED|None")
+    queue = answers(
+        squeue=queued(
+            ("5_0", "PENDING", "", "Priority"),
+            ("5_1", "RUNNING", "c1", "None"),
+            ("4_0", "FAILED", "c1", "None"),
+        )
+    )
     assert queue.states(["5_0"]) == {"5_0": "PENDING (Priority)", "5_1": "RUNNING"}
 
 

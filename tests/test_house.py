@@ -20,7 +20,7 @@ EFFECTS = {
     "formats_planes", "formats_arrays", "formats_vendors", "formats_czi", "formats_n5",
     "formats_bioio", "raw_planes", "annotations", "label_images", "drawings",
     "marks", "lessons", "members", "formats_plates", "formats_imagexpress", "formats_cv8000",
-    "campaigns", "spot_checks", "copying", "adoption", "storage",
+    "campaigns", "spot_checks", "copying", "adoption", "storage", "boundaries",
 }  # fmt: skip
 CLUSTER = {
     "cluster",
@@ -32,6 +32,10 @@ CLUSTER = {
     "grants",
     "requests",
     "drafts",
+    "failures",
+    "share",
+    "guards",
+    "sites",
 }
 STAGES = {
     "ingest",

@@ -5,10 +5,15 @@ import os
 import re
 import signal
 import subprocess
+import time
 from pathlib import Path
 
+import disks
 import pytest
 import tally
+
+from pipeline import sites
+from pipeline import slurm as slurm_module
 
 LIMIT_S = 60
 
@@ -21,6 +26,12 @@ def slurm(*command: str) -> str:
 
 def record(folder: Path) -> dict[str, object]:
     return json.loads((folder / "tally.jobs" / "array.json").read_text())
+
+
+def events(folder: Path) -> list[dict[str, object]]:
+    """What happened to jobs of the driver on `folder`."""
+    path = folder / "tally.jobs" / "events.jsonl"
+    return list(map(json.loads, path.read_text().splitlines())) if path.exists() else []
 
 
 def queued(folder: Path) -> list[str]:
@@ -87,17 +98,112 @@ def test_a_cancelled_job_is_submitted_again(tmp_path: Path) -> None:
     running(folder, 2)
     slurm("scancel", record(folder)["jobs"][1])
     assert driver.wait(LIMIT_S) == 0
-    assert "lost: CANCELLED" in tally.said(folder)
+    [event] = events(folder)
+    assert event["kind"] == "cancelled"
+    assert event["node"] in {"c1", "c2"}
+    assert event["units"] == "9 units, 9 to 17"
+    assert tally.said(folder).count(": cancelled: job") == 1
     assert len(tally.names(folder / "done")) == 18
     assert not tally.names(folder / "collisions")
 
 
-def test_a_job_killed_for_its_memory_is_submitted_again(tmp_path: Path) -> None:
+def test_a_job_killed_for_its_memory_is_submitted_again_with_more(tmp_path: Path) -> None:
     folder = tmp_path / "toy"
     driver = tally.start(folder, place="slurm", jobs=1, units=2, seconds=0.2, fault="hog")
     assert driver.wait(LIMIT_S) == 0
-    assert re.search("lost: (FAILED|OUT_OF_MEMORY)", tally.said(folder))
-    assert tally.attempts(folder)[0] == 2
+    assert [event["kind"] for event in events(folder)] == ["memory"]
+    assert tally.attempts(folder) == {0: 2, 1: 1}
+    assert record(folder)["mem_mb"] == 450
+    assert "mem=450M" in slurm("scontrol", "show", "job", record(folder)["jobs"][0])
+
+
+def test_memory_does_not_grow_beyond_what_nodes_have(tmp_path: Path) -> None:
+    assert sites.memories_mb("") == {"c1": 4000, "c2": 4000}
+    assert set(sites.memories_mb("gpu")) == {"g1"}
+    assert sites.most_tasks() == 1001
+
+
+def test_a_limit_of_time_that_strikes_costs_the_unit_that_was_being_done(tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    driver = tally.start(folder, place="slurm", jobs=2, units=16, seconds=1)
+    running(folder, 4)
+    doomed = record(folder)["jobs"][0]
+    slurm("scontrol", "update", f"jobid={doomed}", "timelimit=0:01")
+    assert driver.wait(2 * LIMIT_S) == 0
+    [event] = events(folder)
+    assert (event["kind"], event["job"]) == ("time", doomed)
+    assert sum(tally.attempts(folder).values()) <= 17
+    assert not queued(folder)
+
+
+@pytest.mark.parametrize("requeued", [True, False])
+def test_a_node_that_goes_down_costs_no_retry(tmp_path: Path, requeued: bool) -> None:
+    folder = tmp_path / "toy"
+    extra = "" if requeued else "--no-requeue"
+    asked = {"cpus_per_task": 4, "slurm_extra": extra}
+    driver = tally.start(folder, place="slurm", jobs=2, units=16, seconds=1, **asked)
+    running(folder, 2)
+    node = slurm("squeue", "--noheader", "--format=%N", f"--jobs={record(folder)['jobs'][0]}")
+    slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    try:
+        tally.until(lambda: events(folder), LIMIT_S)
+    finally:
+        slurm("scontrol", "update", f"nodename={node}", "state=resume")
+    assert driver.wait(2 * LIMIT_S) == 0
+    [event] = events(folder)
+    assert (event["kind"], event["node"]) == ("node", node)
+    assert sum(tally.attempts(folder).values()) <= 17
+    assert not tally.names(folder / "collisions")
+
+
+def test_a_disk_that_is_full_stops_all_and_room_lets_it_go_on(tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    with disks.small(folder / "facts") as small:
+        disks.fill(small / "ballast")
+        asked = {"place": "slurm", "jobs": 2, "units": 8, "seconds": 0.5}
+        assert tally.start(folder, **asked).wait(LIMIT_S) == 1
+        assert "No space left on device" in tally.said(folder)
+        assert "Make room" in tally.said(folder)
+        assert {event["kind"] for event in events(folder)} == {"disk"}
+        tally.until(lambda: not queued(folder), 20)
+        (small / "ballast").unlink()
+        assert tally.start(folder, **asked).wait(LIMIT_S) == 0
+    assert len(tally.names(folder / "done")) == 8
+
+
+def test_squeue_may_fail_while_others_answer(tmp_path: Path) -> None:
+    folder, broken = tmp_path / "toy", tmp_path / "squeue"
+    broken.write_text(f'#!/bin/sh\n[ -e {tmp_path}/down ] && exit 1\nexec /usr/bin/squeue "$@"\n')
+    broken.chmod(0o755)
+    (tmp_path / "down").touch()
+    path = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    driver = tally.start(folder, path, place="slurm", jobs=2, units=18, seconds=1)
+    running(folder, 2)
+    slurm("scancel", record(folder)["jobs"][1])
+    tally.until(lambda: events(folder), LIMIT_S)
+    (tmp_path / "down").unlink()
+    assert driver.wait(LIMIT_S) == 0
+    assert [event["kind"] for event in events(folder)] == ["cancelled"]
+    assert tally.said(folder).count("squeue fails") == 1
+    assert not tally.names(folder / "collisions")
+
+
+def test_drivers_that_share_answers_ask_once_for_all(tmp_path: Path) -> None:
+    counter, asked = tmp_path / "squeue", tmp_path / "asked"
+    counter.write_text(f'#!/bin/sh\necho x >>{asked}\nexec /usr/bin/squeue "$@"\n')
+    counter.chmod(0o755)
+    path = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    options = {"place": "slurm", "jobs": 1, "units": 3, "seconds": 2, "mem_mb": 100}
+    options |= {"slurm_answers": tmp_path / "answers"}
+    folders = [tmp_path / f"toy{number}" for number in range(4)]
+    began = time.monotonic()
+    drivers = [tally.start(folder, path, **options) for folder in folders]
+    assert [driver.wait(2 * LIMIT_S) for driver in drivers] == [0] * 4
+    took = time.monotonic() - began
+    # each first answer must be younger than the driver's jobs; later ones are shared
+    assert len(asked.read_text().split()) <= 4 + took / slurm_module.SHARED_S + 1
+    assert all(tally.attempts(folder) == once(3) for folder in folders)
 
 
 def test_a_preempted_job_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -110,7 +216,8 @@ def test_a_preempted_job_goes_on_where_it_was(tmp_path: Path) -> None:
     counts = tally.attempts(folder)
     assert sum(counts.values()) == 16, "only the unit that was being done is done again"
     assert "Restarts=1" in slurm("scontrol", "show", "job", record(folder)["jobs"][0])
-    assert "lost" not in tally.said(folder)
+    [event] = events(folder)
+    assert (event["kind"], event["node"]) == ("preemption", "c1")
 
 
 def test_a_preempted_job_uses_its_time_of_grace(tmp_path: Path) -> None:

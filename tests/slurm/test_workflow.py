@@ -96,7 +96,7 @@ def test_slurm_makes_the_same_bytes_as_a_workstation(reference: Path, on_slurm: 
 
 
 def test_what_a_cancelled_job_left_undone_is_submitted_again(on_slurm: Path) -> None:
-    assert "lost: CANCELLED" in campaigns.said(on_slurm)
+    assert ": cancelled: job" in campaigns.said(on_slurm)
     assert arrays(on_slurm, JOBS) == ["001", "002"]
 
 
