@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ from pipeline import receipts, shards
 from pipeline.config import IngestTask
 
 HOME = Path(pipeline.__file__).resolve().parents[1]
-MEMORY_MB = 4000
+LOCAL: Mapping[str, object] = {"--place": "local", "--mem-mb": 4000}
+"""Resources of jobs that are processes of this machine."""
 HARMED = SHORTENED, EMPTIED, DELETED = "shortened", "emptied", "deleted"
 """How a crash of the machine may leave a file that was not yet on the disk."""
 
@@ -32,17 +33,20 @@ class Scene:
     words: of the command, after `python -m pipeline`.
     building: where the store grows.
     results: where it is published, and what is published with it.
+    variables: of the environment.
     """
 
     receipt: Path
     words: tuple[str, ...]
     building: Path
     results: tuple[Path, ...]
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def start(self) -> subprocess.Popen[bytes]:
         """Give the command, its output going to a log."""
         command = [sys.executable, "-m", "pipeline", *self.words]
         variables = os.environ | {"PYTHONPATH": str(HOME), "OMP_NUM_THREADS": "1"}
+        variables |= self.variables
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             return subprocess.Popen(
@@ -115,20 +119,28 @@ def predicting(image: Path, model: Path, receipt: Path, tile: tuple[int, ...], c
     )
 
 
-def ingesting(receipt: Path, task: IngestTask, count: int) -> Scene:
-    """Ingest one raw file, in `count` jobs at once."""
+def ingesting(
+    receipt: Path, task: IngestTask, count: int, resources: Mapping[str, object] = LOCAL
+) -> Scene:
+    """Ingest one raw file, in `count` jobs at once, which get these resources."""
     store = receipt.with_suffix(".ome.zarr")
     return Scene(
         receipt=receipt,
-        words=_words("ingest", receipt, {"--settings": task.model_dump_json()}, count),
+        words=_words("ingest", receipt, {"--settings": task.model_dump_json()}, count, resources),
         building=store.with_name(f"{store.name}.building"),
         results=(store,),
     )
 
 
-def _words(stage: str, receipt: Path, options: Mapping[str, object], count: int) -> tuple[str, ...]:
-    every = {**options, "--place": "local", "--jobs": count, "--mem-mb": MEMORY_MB}
-    return (stage, str(receipt), *(str(word) for option in every.items() for word in option))
+def _words(
+    stage: str,
+    receipt: Path,
+    options: Mapping[str, object],
+    count: int,
+    resources: Mapping[str, object] = LOCAL,
+) -> tuple[str, ...]:
+    every = {**options, "--jobs": count, **resources}
+    return (stage, str(receipt), *(f"{option}={value}" for option, value in every.items()))
 
 
 def harm(file: Path, how: str, generator: np.random.Generator) -> None:

@@ -2,9 +2,20 @@
 
 from types import ModuleType
 
-from benchmarks import demo, exactness, fewshot, inference, ingest, plan, resume, throughput
+from benchmarks import (
+    cluster,
+    demo,
+    exactness,
+    fewshot,
+    inference,
+    ingest,
+    plan,
+    resume,
+    throughput,
+)
 
 BENCHMARKS: dict[str, ModuleType] = {
+    "cluster": cluster,
     "demo": demo,
     "exactness": exactness,
     "fewshot": fewshot,

@@ -229,7 +229,9 @@ class Array:
             former = before.get(job, slurm.Standing(state="", node=now.node))
             before[job] = now
             if now.restarts > former.restarts:
-                kind: Kind = "node" if sites.troubled(former.node) else "preemption"
+                told = failures.in_log(self._end_of_log(job))
+                down = told == "node" or (told != "preemption" and sites.troubled(former.node))
+                kind: Kind = "node" if down else "preemption"
                 state, units = f"restart {now.restarts}", self._units(job)
                 again = Loss(job=job, kind=kind, state=state, node=former.node, units=units)
                 self._note(again, "SLURM starts it again, with what it has left to do")

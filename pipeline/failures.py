@@ -102,12 +102,17 @@ def kind(evidence: Evidence) -> Kind:
         return _kind_of_exception(evidence)
     if evidence.state in STATES:
         return STATES[evidence.state]
-    for found, pattern in SAID:
-        if pattern.search(evidence.said):
-            return found
+    if found := in_log(evidence.said):
+        return found
     if evidence.state == "CANCELLED" or CANCELLED.search(evidence.said):
         return "cancelled"
     return "unknown"
+
+
+def in_log(said: str) -> Kind | None:
+    """The class that SLURM's last word in a job's log tells of; None where there is none."""
+    found = [(match.start(), kind) for kind, pattern in SAID for match in pattern.finditer(said)]
+    return max(found)[1] if found else None
 
 
 def _kind_of_exception(evidence: Evidence) -> Kind:

@@ -125,14 +125,14 @@ def test_memory_does_not_grow_beyond_what_nodes_have(tmp_path: Path) -> None:
 
 def test_a_limit_of_time_that_strikes_costs_the_unit_that_was_being_done(tmp_path: Path) -> None:
     folder = tmp_path / "toy"
-    driver = tally.start(folder, place="slurm", jobs=2, units=16, seconds=1)
+    driver = tally.start(folder, place="slurm", jobs=2, units=160, seconds=1)
     running(folder, 4)
     doomed = record(folder)["jobs"][0]
     slurm("scontrol", "update", f"jobid={doomed}", "timelimit=0:01")
     assert driver.wait(2 * LIMIT_S) == 0
     [event] = events(folder)
     assert (event["kind"], event["job"]) == ("time", doomed)
-    assert sum(tally.attempts(folder).values()) <= 17
+    assert sum(tally.attempts(folder).values()) <= 161
     assert not queued(folder)
 
 
@@ -147,8 +147,8 @@ def test_a_node_that_goes_down_costs_no_retry(tmp_path: Path, requeued: bool) ->
     slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
     try:
         tally.until(lambda: events(folder), LIMIT_S)
-    finally:
-        slurm("scontrol", "update", f"nodename={node}", "state=resume")
+    finally:  # refused where the node came back by itself
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], timeout=30)
     assert driver.wait(2 * LIMIT_S) == 0
     [event] = events(folder)
     assert (event["kind"], event["node"]) == ("node", node)
@@ -185,7 +185,8 @@ def test_squeue_may_fail_while_others_answer(tmp_path: Path) -> None:
     (tmp_path / "down").unlink()
     assert driver.wait(LIMIT_S) == 0
     assert [event["kind"] for event in events(folder)] == ["cancelled"]
-    assert tally.said(folder).count("squeue fails") == 1
+    assert "squeue fails" in tally.said(folder)
+    assert "squeue answers again" in tally.said(folder)
     assert not tally.names(folder / "collisions")
 
 

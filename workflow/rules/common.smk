@@ -59,6 +59,8 @@ def cluster(wildcards, resources):
             "slurm_python",
         )
     }
+    if given["place"] == "slurm":
+        given["slurm_answers"] = f"{LOGS}/slurm"
     return " ".join(
         f"--{name.replace('_', '-')}={shlex.quote(str(value))}"
         for name, value in given.items()
