@@ -117,7 +117,7 @@ def test_a_job_killed_for_its_memory_is_submitted_again_with_more(tmp_path: Path
     assert "mem=450M" in slurm("scontrol", "show", "job", record(folder)["jobs"][0])
 
 
-def test_memory_does_not_grow_beyond_what_nodes_have(tmp_path: Path) -> None:
+def test_what_a_site_grants_is_asked_of_it() -> None:
     assert sites.memories_mb("") == {"c1": 4000, "c2": 4000}
     assert set(sites.memories_mb("gpu")) == {"g1"}
     assert sites.most_tasks() == 1001
