@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import tifffile
 
 from benchmarks import crowd, driven, site, staging
@@ -19,12 +18,11 @@ from benchmarks.driven import Scene, marks, snapshot
 from benchmarks.measurement import Figure, Measurement, Target, environment
 from benchmarks.mishaps import MISHAPS, PATIENCE_S, Mishap, Running, nothing
 
-SHAPE, QUICK_SHAPE, SHARD = (63, 384, 384), (31, 192, 192), (16, 32, 32)
+SHAPE, QUICK_SHAPE, SHARD = (63, 512, 512), (31, 192, 192), (16, 32, 32)
 CROWD = 2500
 """Voxels per object."""
 BEGUN = 12
 """Shards that are recorded before something happens."""
-Image = npt.NDArray[np.uint16]
 NONE = Target("<=", 0.0)
 CALM = {
     "--place": "slurm",
@@ -89,10 +87,11 @@ def measure(options: argparse.Namespace) -> Measurement:
         folder = Path(temporary)
         chosen = [m for m in MISHAPS if all(word in m.name for word in options.only)]
         if chosen:
-            image, _ = staging.scattered(
-                shape, int(np.prod(shape)) // CROWD, np.random.default_rng(0)
-            )
-            figures += _mishaps(folder, image, chosen)
+            objects = int(np.prod(shape)) // CROWD
+            image, _ = staging.scattered(shape, objects, np.random.default_rng(0))
+            raw = folder / "stack.tif"
+            tifffile.imwrite(raw, image, photometric="minisblack", compression="zlib")
+            figures += _mishaps(folder, raw, chosen)
         told = [STAGE, COUNTED]
         count = min(options.acquisitions, 6) if options.quick else options.acquisitions
         if count:
@@ -101,8 +100,8 @@ def measure(options: argparse.Namespace) -> Measurement:
     return Measurement("cluster", tuple(told), here, tuple(figures))
 
 
-def _mishaps(folder: Path, image: Image, chosen: list[Mishap]) -> Iterator[Figure]:
-    calm = _scene(folder / "calm", image, Mishap("calm", nothing, ()))
+def _mishaps(folder: Path, raw: Path, chosen: list[Mishap]) -> Iterator[Figure]:
+    calm = _scene(folder / "calm", raw, Mishap("calm", nothing, ()))
     began = time.monotonic()
     if calm.start().wait(PATIENCE_S):
         raise RuntimeError(calm.log.read_text("utf-8", "replace"))
@@ -112,18 +111,14 @@ def _mishaps(folder: Path, image: Image, chosen: list[Mishap]) -> Iterator[Figur
         site.started(**mishap.site)
         place, disk = folder / f"{number}", contextlib.nullcontext()
         with site.small_disk(place) if mishap.name == "the disk full" else disk:
-            outcome = happened(place, image, mishap, expected)
-            shutil.copy(place / "stack.log", folder / f"{number}.log")
+            outcome = happened(place, raw, mishap, expected)
         print(f"{mishap.name}: {outcome}", flush=True)
         yield from of(mishap, outcome)
         if mishap.site:
             site.started()
 
 
-def _scene(folder: Path, image: Image, mishap: Mishap) -> Scene:
-    folder.mkdir(parents=True, exist_ok=True)
-    raw = folder / "stack.tif"
-    tifffile.imwrite(raw, image, photometric="minisblack", compression="zlib")
+def _scene(folder: Path, raw: Path, mishap: Mishap) -> Scene:
     chunk = [side // 2 for side in SHARD]
     task = staging.ingesting(staging.acquisition(raw, "zyx"), chunk, SHARD)
     resources = {**CALM, **mishap.options}
@@ -136,18 +131,17 @@ def _scene(folder: Path, image: Image, mishap: Mishap) -> Scene:
 
 def happened(
     folder: Path,
-    image: Image,
+    raw: Path,
     mishap: Mishap,
     expected: dict[str, str],
 ) -> Outcome:
     """Let a mishap happen to the stage, and see what becomes of it."""
-    scene, began = _scene(folder, image, mishap), time.monotonic()
-    raw = folder / "stack.tif"
+    scene, began = _scene(folder, raw, mishap), time.monotonic()
     running = Running(scene, scene.start(), folder.parent / "tools", raw)
     running.until(lambda: len(scene.recorded()) >= BEGUN)
+    settled = scene.settled()
     mishap.strike(running)
     stopped = bool(running.process.wait(PATIENCE_S))
-    settled = scene.settled() if scene.building.exists() else {}
     if mishap.stops:
         mishap.mend(running)
         if scene.start().wait(PATIENCE_S):

@@ -100,8 +100,9 @@ class Mishap:
 
 
 def limit(running: Running) -> None:
-    """The limit of a job's time strikes."""
+    """A job hangs until the limit of its time strikes."""
     job = running.array()["jobs"][0]
+    site.said("scancel", "--full", "--signal=STOP", job)
     site.said("scontrol", "update", f"jobid={job}", "timelimit=0:01")
 
 
@@ -109,8 +110,7 @@ def preempt(running: Running) -> None:
     """A job that counts more takes the node, again and again."""
     for _ in range(PREEMPTIONS):
         before = len(running.events())
-        node = running.node()
-        words = ("-pcpu", f"-w{node}", "-c4", "--mem=100M", "-o/dev/null", "--wrap=sleep 1")
+        words = ("-pcpu", "-wc1", "-c4", "--mem=100M", "-o/dev/null", "--wrap=sleep 1")
         site.said("sbatch", *words)
         running.until(lambda before=before: len(running.events()) > before)  # type: ignore[misc]
         running.further(10)
@@ -172,7 +172,7 @@ def make_room(running: Running) -> None:
 
 
 MISHAPS = (
-    Mishap("time-out amid an array", limit, ("time",)),
+    Mishap("a job hangs, and times out", limit, ("time",)),
     Mishap(
         "preempted 3 times in a row",
         preempt,

@@ -241,8 +241,11 @@ class Array:
         answer = answer or failures.ANSWERS[loss.kind]
         logger.warning("%s: %s: %s. Log: %s", self.name, loss, answer, self.log(loss.job))
         event = {"time": time.time(), **dataclasses.asdict(loss), "answer": answer}
-        with (self.folder.parent / EVENTS).open("a") as file:
-            file.write(json.dumps(event) + "\n")
+        try:
+            with (self.folder.parent / EVENTS).open("a") as file:
+                file.write(json.dumps(event) + "\n")
+        except OSError as error:  # what follows decides nothing by it, and the log has the line
+            logger.debug("no record of that: %s", error)
 
     def _units(self, job: str) -> str:
         return dict(zip(self.jobs, self.units, strict=False)).get(job, failures.units_in_words(()))

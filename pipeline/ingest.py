@@ -173,7 +173,9 @@ def _here_if_small(run: Callable[[shards.Shards], None]) -> Callable[[shards.Sha
         missing = phase.missing()
         coarse = all(tree.first > 0 for tree in phase.trees)
         if missing and coarse and sum(map(phase.size, missing)) <= SMALL_GVOXEL:
-            phase(missing)
+            while missing:  # a process whose time is nearly up does one shard a call
+                phase(missing)
+                missing = phase.missing()
         else:
             run(phase)
 

@@ -7,7 +7,17 @@ import tifffile
 import torch
 from scipy.ndimage import gaussian_filter
 
-from pipeline import finetune, losses, members, optics, receipts, shots, training, weights
+from pipeline import (
+    boundaries,
+    finetune,
+    losses,
+    members,
+    optics,
+    receipts,
+    shots,
+    training,
+    weights,
+)
 from pipeline.shots import Example, Guise, Shot, crop, diameter
 
 
@@ -45,6 +55,24 @@ def test_a_killed_training_goes_on_to_the_same_weights(learned, tmp_path, monkey
     assert scenes.snapshot(stormy) == scenes.snapshot(calm)
     repeated = died_after % 5 + 1
     assert len(steps) == 25 + repeated
+
+
+def test_a_training_that_ends_at_every_checkpoint_comes_to_the_same_weights(
+    learned, tmp_path, monkeypatch
+):
+    """As of jobs whose time is nearly up: each leaves its last checkpoint to the next."""
+    calm, traces = train(learned, tmp_path / "calm"), []
+
+    def jobs(work):
+        while work.missing():
+            work(work.missing())
+            traces.append(work.trace())
+
+    monkeypatch.setenv(boundaries.END, "1")
+    stormy = train(learned, tmp_path / "stormy", jobs)
+    assert scenes.snapshot(stormy) == scenes.snapshot(calm)
+    assert len(traces) > 25 // 5
+    assert len(set(traces)) == len(traces), "each made progress, and can be seen to have"
 
 
 def test_another_seed_gives_another_model(learned, tmp_path):

@@ -16,7 +16,7 @@ import tifffile
 import yaml
 from disks import KILOBYTE, ROOT_ALONE, mount
 
-from pipeline import cli, ingest
+from pipeline import boundaries, cli, ingest
 
 SHAPE = (17, 90, 107)
 
@@ -91,6 +91,17 @@ def test_a_disk_that_fills_up_anywhere_costs_nothing_but_time(raw, undisturbed, 
     assert failures > 3
     assert published(receipt) == undisturbed
     assert not list(receipt.parent.glob("*.building*"))
+
+
+def test_jobs_whose_time_is_always_nearly_up_write_a_shard_each(
+    raw, undisturbed, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setenv(boundaries.END, "1")
+    receipt = tmp_path / "dish.json"
+    with caplog.at_level("INFO"):
+        assert cli.main(command(receipt, raw)) == 0
+    assert published(receipt) == undisturbed
+    assert caplog.text.count("this job's time is nearly up") > 3
 
 
 @ROOT_ALONE

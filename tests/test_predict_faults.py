@@ -17,7 +17,7 @@ import scenes
 from brightness import Results
 from disks import KILOBYTE, ROOT_ALONE, mount
 
-from pipeline import cli, publication, volumes
+from pipeline import boundaries, cli, publication, volumes
 
 MOVIE = ("tyx", (3, 90, 107), 4.0, 25)
 
@@ -63,6 +63,17 @@ def said(results, capsys, **given):
     assert code == 1, lines
     assert len(lines) == 1, lines
     return lines[0]
+
+
+def test_jobs_whose_time_is_always_nearly_up_make_the_same_labels(
+    results, undisturbed, monkeypatch, caplog
+):
+    monkeypatch.setenv(boundaries.END, "1")
+    results.predict(foreground=0.7)
+    with caplog.at_level("INFO"):
+        assert cli.main(results.command()) == 0
+    assert results.published() == undisturbed.published()
+    assert caplog.text.count("this job's time is nearly up") > 3
 
 
 # --- the disk -----------------------------------------------------------------------------------
