@@ -18,6 +18,7 @@ PATIENCE_S, LOOK_S = 300.0, 0.2
 SILENT_S = 60
 PREEMPTIONS = 3
 """How often in a row."""
+SHOW = ("scontrol", "--oneliner", "show", "job")
 LITTLE_MB = 100
 """Less than Python and the stage's libraries take."""
 
@@ -108,11 +109,12 @@ def limit(running: Running) -> None:
 
 def preempt(running: Running) -> None:
     """A job that counts more takes the node, again and again."""
-    for _ in range(PREEMPTIONS):
-        before = len(running.events())
+    job = running.array()["jobs"][0]
+    for number in range(PREEMPTIONS):
+        again = f"Restarts={number + 1} "
         words = ("-pcpu", "-wc1", "-c4", "--mem=100M", "-o/dev/null", "--wrap=sleep 1")
         site.said("sbatch", *words)
-        running.until(lambda before=before: len(running.events()) > before)  # type: ignore[misc]
+        running.until(lambda again=again: again in site.said(*SHOW, job))  # type: ignore[misc]
         running.further(10)
 
 

@@ -228,11 +228,11 @@ class Array:
         for job, now in crowd.seen.items() if isinstance(crowd, slurm.Queue) else ():
             former = before.get(job, slurm.Standing(state="", node=now.node))
             before[job] = now
-            if now.restarts > former.restarts:
+            for restart in range(former.restarts, now.restarts):
                 told = failures.in_log(self._end_of_log(job))
                 down = told == "node" or (told != "preemption" and sites.troubled(former.node))
                 kind: Kind = "node" if down else "preemption"
-                state, units = f"restart {now.restarts}", self._units(job)
+                state, units = f"restart {restart + 1}", self._units(job)
                 again = Loss(job=job, kind=kind, state=state, node=former.node, units=units)
                 self._note(again, "SLURM starts it again, with what it has left to do")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import campaigns
 
 PREEMPTIONS = 3
-STEPS = {"steps": {"yx": 120, "zyx": 4}, "learning_rate": 0.01, "balance": 0.5}
+STEPS = {"steps": {"yx": 240, "zyx": 4}, "learning_rate": 0.01, "balance": 0.5}
+SHOW = ("scontrol", "--oneliner", "show", "job")
 JOBS = "logs/finetune/nuclei.log.jobs"
 TARGET = "results/finetune/nuclei.json"
 
@@ -50,7 +51,9 @@ def test_a_training_preempted_again_and_again_comes_to_the_same_weights(tmp_path
             before = checkpoints(stormy)
             campaigns.until(lambda before=before: checkpoints(stormy) not in (0, before), 120)
             slurm("sbatch", "-pcpu", "-wc1", "-c4", "--mem=100M", "-o/dev/null", "--wrap=true")
-            campaigns.until(lambda number=number: len(events(stormy)) > number, 120)
+            [job] = json.loads((stormy / JOBS / "array.json").read_text())["jobs"]
+            again = f"Restarts={number + 1} "
+            campaigns.until(lambda job=job, again=again: again in slurm(*SHOW, job), 120)
         assert workflow.wait(campaigns.LIMIT_S) == 0, campaigns.said(stormy)
     finally:
         workflow.kill()
