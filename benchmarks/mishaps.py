@@ -19,7 +19,7 @@ SILENT_S = 60
 PREEMPTIONS = 3
 """How often in a row."""
 SHOW = ("scontrol", "--oneliner", "show", "job")
-LITTLE_MB = 100
+LITTLE_MB = 40
 """Less than Python and the stage's libraries take."""
 
 
