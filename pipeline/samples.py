@@ -161,7 +161,9 @@ def _here(work: Any) -> None:
 
 
 def _stored(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Bytes of shards and tables. Descriptions weigh in a piece, and not in a volume."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".json"]
+    return sum(path.stat().st_size for path in files)
 
 
 def model(name: str, campaign: Campaign, image: Path, plan: Plan, folder: Path) -> Path | None:
