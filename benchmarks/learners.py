@@ -46,6 +46,8 @@ CONFIG = ROOT / "config.yaml"
 ENLARGED = (2, 4, 8)
 GUESSED = Optics("widefield", 0.84, 2.0, 1.33)
 """Optics whose blur is half a voxel wide, where voxels are 1 wide: images do not tell their own."""
+ONE = "one shot"
+"""Stands for a model that learned from one example, where a base model may stand."""
 SMALLEST_LEVEL = 16
 """Voxels along the longest side of the coarsest level that a network may work at."""
 
@@ -157,14 +159,17 @@ class Train:
 
     def __call__(self, examples: Sequence[Example], seed: int) -> Learned:
         """Train a network on the examples for the steps of config.yaml."""
-        settings = self.campaign.finetune
         family = self.campaign.network.model_copy(update={"group": self.group})
+        plan = _plan(examples, family)
+        return self.on([as_seen(example, plan.voxel_size_um) for example in examples], plan, seed)
+
+    def on(self, shown: Sequence[Shown], plan: Plan, seed: int) -> Learned:
+        """The same on examples as the network sees them."""
+        settings, family = self.campaign.finetune, self.campaign.network
         if self.composed is not None:
             settings = settings.model_copy(update={"composed": self.composed})
         torch.set_num_threads(settings.threads)
-        plan = _plan(examples, family)
         axes = plan.architecture.axes
-        shown = [_shown(example, plan.voxel_size_um) for example in examples]
         reading = _reading(plan, self.campaign.predict)
         candidates = bases.fitting(self.base, plan.architecture, family.object_voxels)
         base = members.best_base(candidates, shown, plan, reading)
@@ -205,6 +210,40 @@ class Segment:
             slice(scale.finer // 2, n * scale.finer, scale.finer) for n in image.voxels.shape
         )
         return np.asarray(found[middle], np.int32)
+
+
+def prepared(
+    campaign: Campaign, examples: Sequence[Example], base: str
+) -> tuple[UNet, tuple[float, ...], Reading]:
+    """A network for objects like the examples', its voxels' distance, and how it is read.
+
+    `base` names a base model, which stays as it is; or it is ONE: trained on the examples.
+    """
+    torch.set_num_threads(1)
+    if base == ONE:
+        train = Train(campaign, campaign.network.group, base="auto", turned=True)
+        segment = cast(Segment, train(examples, 0).predict)
+        return segment.network, segment.spacing, segment.reading
+    plan = _plan(examples, campaign.network)
+    network = steerable.build(plan.architecture)
+    steerable.restore(network, bases.learned(base))
+    reading = _reading(plan, campaign.predict)
+    return steerable.export(network.eval()), plan.voxel_size_um, reading
+
+
+def gate(campaign: Campaign, example: Example, base: str) -> float:
+    """Average precision on objects that were held out, as finetune's gate asks about them.
+
+    Of a base model as it is, or with ONE of one that learned from the other objects.
+    """
+    plan = _plan([example], campaign.network)
+    learns, asked = as_seen(example, plan.voxel_size_um).parted(campaign.finetune.gate.hold_out)
+    network, _, reading = prepared(campaign, [example], bases.names()[0] if base == ONE else base)
+    if base == ONE:
+        train = Train(campaign, campaign.network.group, base="auto", turned=True)
+        network = cast(Segment, train.on([learns], plan, 0).predict).network
+    found = trials.segmented(network, asked.image, (1,) * asked.image.ndim, reading)
+    return trials.score(found, asked.labels, asked.known)
 
 
 def _plan(examples: Sequence[Example], family: Network) -> Plan:
@@ -269,7 +308,7 @@ def _nearest(image: Image, spacing: tuple[float, ...]) -> Scale:
     return min(scales(image), key=away)
 
 
-def _shown(example: Example, spacing: tuple[float, ...]) -> Shown:
+def as_seen(example: Example, spacing: tuple[float, ...]) -> Shown:
     """An example as the network sees it; where a block is cut, the annotation is silent."""
     scale = _nearest(example.image, spacing)
     image, cut = scale.image(example.image.voxels), scale.labels(example.labels)

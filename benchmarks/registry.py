@@ -10,6 +10,7 @@ from benchmarks import (
     inference,
     ingest,
     plan,
+    quality,
     resume,
     throughput,
 )
@@ -22,6 +23,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "inference": inference,
     "ingest": ingest,
     "plan": plan,
+    "quality": quality,
     "resume": resume,
     "throughput": throughput,
 }

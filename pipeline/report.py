@@ -17,6 +17,7 @@ from pipeline import (
     report_checks,
     report_doubts,
     report_pictures,
+    report_quality,
     report_scores,
     volumes,
     weights,
@@ -24,6 +25,7 @@ from pipeline import (
 from pipeline.alarms import Check
 from pipeline.annotations import Annotated
 from pipeline.config import ReportTask
+from pipeline.likeness import Known
 from pipeline.report_prediction import Picture, Prediction
 from pipeline.sections import Shot
 
@@ -55,13 +57,20 @@ def report(
 
     # act
     shown, pictures, models = [], dict[str, Picture](), dict.fromkeys(m for m, _ in known)
+    like = {name: report_quality.known([p for p in found if p.model == name]) for name in models}
     for prediction in found:
         log.info("%s on %s", prediction.model, prediction.acquisition)
-        entry = _entry(prediction, known[prediction.model, prediction.acquisition], task)
+        name = prediction.model
+        bundle = results / "finetune" / f"{name}.model"
+        against = known[name, prediction.acquisition]
+        entry = _entry(prediction, against, task, like[name], bundle)
         pictures |= {f"{entry['name']}-{key}": p for key, p in entry["pictures"].items()}
         shown.append(entry)
     compared = [_compared(name, [e["p"] for e in shown if e["model"] == name]) for name in models]
     _publish(receipt.parent / PICTURES, pictures)
+    for entry in shown:
+        if entry["quality"]:
+            report_quality.write(entry["p"], entry["quality"])
     partial = receipt.with_name(".report.html.partial")
     partial.write_text(_page(task, shown, compared), encoding="utf-8")
     partial.replace(receipt.with_name(PAGE))
@@ -138,7 +147,11 @@ def _references(p: Prediction, task: ReportTask) -> list[tuple[dict[str, str], A
 
 
 def _entry(
-    p: Prediction, references: Sequence[tuple[dict[str, str], Annotated]], task: ReportTask
+    p: Prediction,
+    references: Sequence[tuple[dict[str, str], Annotated]],
+    task: ReportTask,
+    like: Known | str,
+    model: Path,
 ) -> dict[str, Any]:
     """All that the page shows of one prediction; where shards are lost, that and nothing else."""
     checks = report_checks.of_prediction(p)
@@ -151,7 +164,14 @@ def _entry(
         "doubts": report_checks.alarmed(checks),
     }
     if any(check.name == "shards" and check.state == "alarm" for check in checks):
-        return shown | {"scores": [], "crops": [], "frames": [], "pictures": {}}
+        nothing: dict[str, Any] = {
+            "scores": [],
+            "crops": [],
+            "frames": [],
+            "pictures": {},
+            "first": [],
+        }
+        return shown | nothing | {"quality": None}
     scores, crops = [], []
     for said, known in references:
         score, differing = report_scores.score(p, known, task.report.overlap)
@@ -159,11 +179,20 @@ def _entry(
         crops.append(differing)
     frames, overlay = report_pictures.overlays(p, task.report.pictures)
     pictures = {"overlay": overlay} | report_pictures.plots(p, scores)
+    found_out = report_quality.quality(p, like, model, task.report.windows, task.report.first)
+    pictures |= report_quality.pictures(p, found_out)
     if every := [crop for differing in crops for crop in differing]:
         pictures["disagreement"] = report_pictures.disagreement(p, every)
     doubts = shown["doubts"] + report_doubts.doubts(p, scores)
-    found = {"scores": scores, "crops": crops, "frames": frames, "pictures": pictures}
-    return shown | found | {"doubts": doubts}
+    return shown | {
+        "scores": scores,
+        "crops": crops,
+        "frames": frames,
+        "pictures": pictures,
+        "quality": found_out,
+        "first": report_quality.crops(p, found_out),
+        "doubts": doubts,
+    }
 
 
 def _compared(model: str, found: Sequence[Prediction]) -> dict[str, Any]:
@@ -191,6 +220,7 @@ def _facts(entry: Mapping[str, Any]) -> dict[str, Any]:
         "widest_gap_um": p.widest_gaps_um if p.frames > 1 else [],
         "overlay": f"{PICTURES}/{entry['name']}-overlay.png" if entry["pictures"] else None,
         "checks": _said_of_checks(entry["checks"]),
+        "quality": report_quality.facts(p, entry["quality"]) if entry["quality"] else None,
         "scores": entry["scores"],
         "doubts": entry["doubts"],
     }

@@ -258,3 +258,5 @@ class Report(Section):
 
     pictures: Count
     overlap: Fraction
+    windows: Annotated[int, Field(ge=0)]
+    first: Count

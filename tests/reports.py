@@ -166,7 +166,7 @@ class Bench:
         task = config.ReportTask.model_validate({
             "campaign": "bench",
             "references": {MODEL: [reference] if origin else []},
-            "report": {"pictures": 3, "overlap": 0.5},
+            "report": {"pictures": 3, "overlap": 0.5, "windows": 0, "first": 20},
         })  # fmt: skip
         report.report(
             self.receipt, self.results, {(MODEL, ACQUISITION): self.predict_receipt}, task

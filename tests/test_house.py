@@ -12,6 +12,7 @@ CORE = {
     "outlines", "gate", "compose", "grounds", "phantoms", "imaging", "trials", "optics", "physics",
     "resample", "footprint", "planning", "algebra", "sampling", "kept",
     "noise", "intensities", "alarms", "seams", "planes", "stitching", "charts",
+    "likeness", "calibrator", "explanation", "stability", "maps",
 }  # fmt: skip
 EFFECTS = {
     "volumes", "publication", "sharding", "shards", "records", "pyramid", "progress", "view",

@@ -1,0 +1,238 @@
+"""Quality without labels: what to look at first in a prediction, and the F1 to expect of it."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline import figures, likeness, maps, publication, report_windows, stability, volumes
+from pipeline import view as views
+from pipeline.calibrator import Calibrator
+from pipeline.likeness import Known
+from pipeline.report_prediction import Crop, Picture, Prediction
+from pipeline.report_windows import Window
+from pipeline.tiles import Box
+from pipeline.weights import Gate
+
+CALIBRATOR = "calibrator.json"
+"""Shipped beside this module: see benchmarks, quality."""
+CELL_SIDE, MARGIN = 160, 1.0
+"""The least side of a crop in pixels, and what surrounds its object, in diameters."""
+LIKE, STABLE, SCORE, VOTES = "likeness", "stability", "score", "votes"
+LIGHT, PLACE = "light", "place"
+SAID = {
+    LIKE: "unlike the shots' objects",
+    STABLE: "changes when the image is changed a little",
+    SCORE: "the network is hardly sure of it",
+    VOTES: "its voxels point to different centres",
+    LIGHT: "the image shows little light where it is",
+    PLACE: "its light lies beside it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What is said of a prediction without its labels.
+
+    Attributes
+    ----------
+    places: in the table, of what to look at first; `reasons` say why.
+    signals: a row per object, low where it is suspicious.
+    expected: F1, and its interval; None where it is not known.
+    off: what could not be told, and why.
+    """
+
+    places: tuple[int, ...]
+    reasons: tuple[str, ...]
+    signals: pd.DataFrame
+    expected: tuple[float, float, float] | None
+    off: tuple[str, ...]
+
+
+def known(found: Sequence[Prediction]) -> Known | str:
+    """What objects that a model learned from are like, of its predictions; or why it is unknown."""
+    parts = []
+    for p in found:
+        learned = _learned(p)
+        if len(learned):
+            parts.append(_features(p).loc[learned])
+    if not parts:
+        return "no acquisition with a shot was predicted"
+    try:
+        return likeness.known(pd.concat(parts))
+    except ValueError as fault:
+        return str(fault)
+
+
+def _features(p: Prediction) -> pd.DataFrame:
+    window = p.volume.windows[p.volume.channel(p.card.channel)]
+    return likeness.features(p.table, p.card.channel, window, p.volume.space)
+
+
+def _learned(p: Prediction) -> "pd.Index[Any]":
+    """Objects of the table whose centre lies in a shot."""
+    inside = np.zeros(len(p.table), bool)
+    for shot in p.shots:
+        here = np.ones(len(p.table), bool)
+        for axis, (start, stop) in shot.region.items():
+            here &= (p.table[axis] >= start) & (p.table[axis] < stop)
+        inside |= here
+    return p.table.index[inside]
+
+
+def quality(p: Prediction, like: Known | str, bundle: Path, windows: int, most: int) -> Quality:
+    """Rank objects by all that can be told of them, and say which F1 to expect."""
+    off, signals = list[str](), pd.DataFrame(index=p.table.index)
+    signals[SCORE], signals[VOTES] = p.table["score"], p.table["quality"]
+    features = _features(p) if len(p.table) else pd.DataFrame()
+    if isinstance(like, str):
+        off.append(f"Likeness to the shots: {like}.")
+    elif len(p.table):
+        signals[LIKE] = like.probability(features)
+    expected = None
+    if not windows:
+        off.append("Stability, and the F1 to expect: report.windows is 0.")
+    elif len(p.table):
+        view = views.view(p.volume, p.card.channel, p.card.voxel_size_um)
+        seen = report_windows.windows(p, view, bundle, windows)
+        _spread(signals, STABLE, [(w, w.stable.overlap.mean(axis=0)) for w in seen])
+        tested = report_windows.explained(p, view, seen)
+        if isinstance(tested, str):
+            off.append(tested)
+        else:
+            both = list(zip(seen, tested, strict=True))
+            _spread(signals, LIGHT, [(w, light["certainty"]) for w, light in both])
+            _spread(signals, PLACE, [(w, -light["displaced"]) for w, light in both])
+        expected = _expected(seen, like, features, p.card.gate)
+        if expected is None:
+            off.append(
+                "The F1 to expect: it needs likeness to the shots, and a gate that asked about "
+                "objects held out."
+            )
+    places = likeness.first(signals, most)
+    reasons = []
+    for place in places:
+        signal = likeness.reason(signals, place)
+        said = SAID[signal]
+        if signal == LIKE and isinstance(like, Known):
+            said = f"{like.unlike(features.iloc[place])}"
+        reasons.append(said)
+    return Quality(tuple(places), tuple(reasons), signals, expected, tuple(off))
+
+
+def _expected(
+    seen: Sequence[Window], like: Known | str, features: pd.DataFrame, gate: Gate
+) -> tuple[float, float, float] | None:
+    held_out = gate.tuned if gate.promoted else gate.base
+    if isinstance(like, str) or held_out is None:
+        return None
+    told = stability.seen(
+        [w.stable for w in seen],
+        [w.members for w in seen],
+        [w.probability for w in seen],
+        [w.labels for w in seen],
+    )
+    rows = np.unique(np.concatenate([w.rows for w in seen]))
+    told |= {LIKE: like.typical(features.iloc[rows[rows >= 0]]), "gate": held_out}
+    text = resources.files("pipeline").joinpath(CALIBRATOR).read_text("utf-8")
+    return Calibrator.read(json.loads(text)).expected(told)
+
+
+def _spread(signals: pd.DataFrame, name: str, values: Sequence[tuple[Window, Any]]) -> None:
+    """Put what was measured in windows beside the objects of the table that it is about."""
+    column = np.full(len(signals), np.nan)
+    for window, measured in values:
+        good = window.rows >= 0
+        column[window.rows[good]] = np.asarray(measured, np.float64)[good]
+    signals[name] = column
+
+
+def crops(p: Prediction, found: Quality) -> list[Crop]:
+    """A picture of each object to look at first: the image, and outlines over it."""
+    return [
+        _crop(p, place, number, reason)
+        for number, (place, reason) in enumerate(zip(found.places, found.reasons, strict=True), 1)
+    ]
+
+
+def _crop(p: Prediction, place: int, number: int, reason: str) -> Crop:
+    row, space = p.table.iloc[place], p.volume.space
+    middle = [round(float(row[axis])) for axis in space]
+    half = [
+        math.ceil((0.5 + MARGIN) * p.card.diameter_um / p.volume.voxel_size_um[axis])
+        for axis in space
+    ]
+    half[:-2] = [0] * (len(half) - 2)
+    box = Box(
+        tuple(m - h for m, h in zip(middle, half, strict=True)),
+        tuple(m + h + 1 for m, h in zip(middle, half, strict=True)),
+    ).clipped(p.shape)
+    frame = int(row["t"])
+    image = p.image(0, box, frame).reshape(box.shape[-2:])
+    labels = p.labels(0, box, frame).reshape(box.shape[-2:])
+    low, high = float(image.min()), max(float(image.max()), float(image.min()) + 1e-9)
+    where = ", ".join(f"{a} {m}" for a, m in zip(space, middle, strict=True))
+    at = f"frame {frame}, {where}" if p.frames > 1 else where
+    return Crop(
+        frame=frame,
+        left_out=0,
+        array=figures.beside(
+            figures.overlay(image, np.zeros_like(labels), low, high, CELL_SIDE),
+            figures.overlay(image, labels, low, high, CELL_SIDE),
+        ),
+        caption=f"{number}. {at}: {reason}",
+        alt=f"Object {p.table.index[place]} at voxel {at}: {reason}.",
+    )
+
+
+def pictures(p: Prediction, found: Quality) -> dict[str, Picture]:
+    """A map of suspicion over the field, and how it is distributed."""
+    if p.table.empty:
+        return {}
+    values = likeness.suspicion(found.signals).to_numpy(float)
+    x, y = p.table["x_um"].to_numpy(float), p.table["y_um"].to_numpy(float)
+    sides = (p.shape[-2] * p.volume.voxel_size_um["y"], p.width_um)
+    worst = np.zeros(len(values), bool)
+    worst[list(found.places)] = True
+    drawn = maps.suspicion(x, y, values, worst, sides)
+    spread = maps.distribution(values)
+    alt = f"Map of {len(values)} objects; the {int(worst.sum())} most suspicious are ringed."
+    return {
+        "suspicion-map": Picture("Where suspicious objects lie", alt, figures.png(drawn)),
+        "suspicion": Picture(
+            "How suspicious objects are",
+            f"Histogram: half of the objects are below {np.median(values):.1f}.",
+            figures.png(spread),
+        ),
+    }
+
+
+def facts(p: Prediction, found: Quality) -> dict[str, Any]:
+    """What the receipt says of it."""
+    names = ("expected", "low", "high")
+    return {
+        "expected_f1": dict(zip(names, found.expected, strict=True)) if found.expected else None,
+        "look_first": [int(p.table.index[place]) for place in found.places],
+        "off": list(found.off),
+    }
+
+
+def write(p: Prediction, found: Quality) -> None:
+    """Put what to look at first beside the objects: a table of regions, as ngio has them."""
+    table = p.table.iloc[list(found.places)]
+    sizes = p.volume.voxel_size_um
+    rows = likeness.regions(table, p.volume.space, sizes, MARGIN * p.card.diameter_um / 2)
+    rows["label"] = table.index.to_numpy()
+    if p.frames > 1:
+        step = p.volume.time_step_s or 1.0
+        rows["t_second"], rows["len_t_second"] = table["t"].to_numpy() * step, step
+    folder = p.volume.store / "tables" / f"{p.model}_look_first"
+    volumes.write_regions(folder.with_name(f".{folder.name}.building"), rows)
+    publication.publish(folder.with_name(f".{folder.name}.building"), folder)
+    publication.list_children(p.volume.store / "tables", "tables")
