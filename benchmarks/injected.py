@@ -7,11 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import ndimage, stats
+from torch import Tensor
 
 from benchmarks.datasets import Example
 from benchmarks.expectation import objects_of
 from benchmarks.measurement import Figure, Target
 from pipeline import explanation, likeness, noise, optics
+from pipeline.intensities import sharpness
 from pipeline.noise import Noise
 from pipeline.optics import Optics
 
@@ -58,6 +60,14 @@ def simulated(seeds: Sequence[int]) -> Iterator[Figure]:
             [f / ideal for f in false],
             "",
         )
+    for apart in APART:
+        values = [auc(_pairs(apart, s)["dip"], _pairs(0.0, s + 1000)["dip"]) for s in seeds]
+        target = RESOLVED if apart > 2 else None
+        yield Figure.of(f"spots {apart:g} sigma apart, merged: AUC", values, "", target)
+    yield from _simulated_cells(seeds, kernel)
+
+
+def _simulated_cells(seeds: Sequence[int], kernel: Tensor) -> Iterator[Figure]:
     plain = [_cells(seed, 0.0) for seed in seeds]
     right = [explanation.explained(labels, image, kernel, CAMERA) for labels, image in plain]
     for pixels in (1, 2):
@@ -76,10 +86,6 @@ def simulated(seeds: Sequence[int]) -> Iterator[Figure]:
         explanation.explained(cut, image, kernel, CAMERA)
         for cut, (_, image) in zip(halves, plain, strict=True)
     ]
-    for apart in APART:
-        values = [auc(_pairs(apart, s)["dip"], _pairs(0.0, s + 1000)["dip"]) for s in seeds]
-        target = RESOLVED if apart > 2 else None
-        yield Figure.of(f"spots {apart:g} sigma apart, merged: AUC", values, "", target)
     for gap in GAPS:
         target = RESOLVED if gap > 2 else None
         two = [_cells(seed, gap * SIGMA) for seed in seeds]
@@ -160,14 +166,12 @@ def _halved(labels: Labels) -> Labels:
     cut = labels.copy()
     for number, found in enumerate(ndimage.find_objects(labels), start=1):
         if found is not None:
-            middle = (found[1].start + found[1].stop) // 2
-            right = cut[found[0], middle : found[1].stop]
+            right = cut[found[0], (found[1].start + found[1].stop) // 2 : found[1].stop]
             right[right == number] = number + 1
     return cut
 
 
 def _low(found: pd.DataFrame) -> Floats:
-    """How little darker the voxels are at which objects touch."""
     return -found["gap"].to_numpy(float)
 
 
@@ -203,8 +207,7 @@ def real(examples: Sequence[Example], reference: Example, kind: str) -> tuple[fl
     """
     kernel = optics.psf(SCOPE, PIXEL_UM)
     known = likeness.known(objects_of(reference.labels, reference.image.voxels))
-    light: dict[bool, list[Floats]] = {True: [], False: []}
-    unlike: dict[bool, list[Floats]] = {True: [], False: []}
+    light, unlike = ({True: list[Floats](), False: list[Floats]()} for _ in range(2))
     for number, example in enumerate(examples):
         image = example.image.voxels.astype(np.float64)
         labels, wrong = harmed(example.labels.astype(np.int64), kind, number)
@@ -231,8 +234,6 @@ def _noise(image: Floats) -> Noise:
     try:
         return noise.estimate_noise(image)
     except ValueError:
-        from pipeline.intensities import sharpness
-
         return Noise(0.0, max(sharpness(image)[0] ** 2, 1e-8), 1e-8)
 
 

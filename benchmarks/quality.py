@@ -12,7 +12,7 @@ from benchmarks.expectation import Record
 from benchmarks.measurement import Figure, Measurement, Target
 
 SETS = ("dev_dsb2018_domains", "dev_bbbc039_nuclei", "dev_bacteria_phase_silver", "dev_ecoli_fluo")
-SEEDS, QUICK_SEEDS = range(5), range(1)
+SEEDS, QUICK_SEEDS = range(3), range(1)
 SIMULATED = (
     "Spots and cells are simulated with a Gaussian point-spread function of 1.37 pixels on 10 "
     "photons of background per pixel; errors are looked for in a random half of the photons. d' "

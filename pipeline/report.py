@@ -22,7 +22,6 @@ from pipeline import (
     volumes,
     weights,
 )
-from pipeline.alarms import Check
 from pipeline.annotations import Annotated
 from pipeline.config import ReportTask
 from pipeline.likeness import Known
@@ -60,10 +59,9 @@ def report(
     like = {name: report_quality.known([p for p in found if p.model == name]) for name in models}
     for prediction in found:
         log.info("%s on %s", prediction.model, prediction.acquisition)
-        name = prediction.model
-        bundle = results / "finetune" / f"{name}.model"
-        against = known[name, prediction.acquisition]
-        entry = _entry(prediction, against, task, like[name], bundle)
+        bundle = results / "finetune" / f"{prediction.model}.model"
+        against = known[prediction.model, prediction.acquisition]
+        entry = _entry(prediction, against, task, like[prediction.model], bundle)
         pictures |= {f"{entry['name']}-{key}": p for key, p in entry["pictures"].items()}
         shown.append(entry)
     compared = [_compared(name, [e["p"] for e in shown if e["model"] == name]) for name in models]
@@ -77,7 +75,7 @@ def report(
 
     # receipt
     said = {f"{entry['model']}/{entry['acquisition']}": _facts(entry) for entry in shown}
-    checks = {entry["model"]: _said_of_checks(entry["checks"]) for entry in compared}
+    checks = {entry["model"]: report_checks.facts(entry["checks"]) for entry in compared}
     facts = {"page": PAGE, "results": said, "checks": checks}
     receipts.write(receipt, {"recipe": recipe, "facts": facts})
 
@@ -207,10 +205,6 @@ def _compared(model: str, found: Sequence[Prediction]) -> dict[str, Any]:
     }
 
 
-def _said_of_checks(checks: Sequence[Check]) -> list[dict[str, str]]:
-    return [{"name": check.name, "state": check.state, "said": check.said} for check in checks]
-
-
 def _facts(entry: Mapping[str, Any]) -> dict[str, Any]:
     """What the receipt says of one prediction; gaps (um) of movies alone."""
     p = entry["p"]
@@ -219,7 +213,7 @@ def _facts(entry: Mapping[str, Any]) -> dict[str, Any]:
         "objects_per_frame": p.made["facts"]["objects_per_frame"],
         "widest_gap_um": p.widest_gaps_um if p.frames > 1 else [],
         "overlay": f"{PICTURES}/{entry['name']}-overlay.png" if entry["pictures"] else None,
-        "checks": _said_of_checks(entry["checks"]),
+        "checks": report_checks.facts(entry["checks"]),
         "quality": report_quality.facts(p, entry["quality"]) if entry["quality"] else None,
         "scores": entry["scores"],
         "doubts": entry["doubts"],

@@ -216,3 +216,8 @@ def _channels(said: Mapping[str, Any]) -> dict[str, list[float]]:
 def alarmed(checks: Sequence[Check]) -> list[str]:
     """What the checks that went red say."""
     return [f"{check.name}: {check.said}" for check in checks if check.state == "alarm"]
+
+
+def facts(checks: Sequence[Check]) -> list[dict[str, str]]:
+    """What a receipt says of checks."""
+    return [{"name": check.name, "state": check.state, "said": check.said} for check in checks]
