@@ -33,7 +33,7 @@ OVERLAP = 0.5
 MEMBERS = ("nuclei_2d", "label_free_2d", "rods_2d")
 MODELS = ("nuclei_2d", "label_free_2d", learners.ONE)
 NAMES = (*stability.SEEN, "likeness", "gate")
-SPEARMAN, ERROR = Target(">=", 0.8), Target("<=", 0.05)
+ENOUGH, SPEARMAN, ERROR = Target(">=", 100.0), Target(">=", 0.8), Target("<=", 0.05)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,9 @@ def figures(known: Sequence[Record]) -> list[Figure]:
     expected = calibrator.apart(names, rows, f1, domains)
     models = np.array([one.model for one in known if one.objects])
     kinds = np.array(domains)
-    found = [Figure.of("images with a known F1", [float(len(f1))], "images", Target(">=", 100.0))]
+    images = {(one.domain, one.image) for one in known if one.objects}
+    found = [Figure.of("images with a known F1", [float(len(images))], "images", ENOUGH)]
+    found.append(Figure.of("readings of them by a model", [float(len(f1))], "readings"))
     found += _agreement("F1 expected without labels", expected, f1, targets=True)
     for model in np.unique(models):
         found += _agreement(f"{model}: F1 expected", expected[models == model], f1[models == model])

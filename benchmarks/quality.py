@@ -19,8 +19,8 @@ SIMULATED = (
     "is N / (2 sigma sqrt(pi b)) of that half, the ideal observer's AUC, who knows place, shape "
     "and background, is Phi(d' / sqrt(2)). Half of the labelled spots are false; missed ones are "
     "sought among candidate places, of which half hold a spot. Spots and cells that are merged "
-    "stand against single ones, cells that are split against two that touch; of two cells under "
-    "one label, the waist is in it."
+    "stand against single ones, cells that are split against two whose labels touch; the waist "
+    "between two cells belongs to their labels, which makes it easy to see."
 )
 REAL = (
     "Real errors: every sixth object of the labels is copied to an empty place (false), shifted by "
