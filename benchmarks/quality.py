@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +11,6 @@ from benchmarks import datasets, expectation, injected, measurement, unharmed
 from benchmarks.expectation import Record
 from benchmarks.measurement import Figure, Measurement, Target
 
-SETS = ("dev_dsb2018_domains", "dev_bbbc039_nuclei", "dev_bacteria_phase_silver", "dev_ecoli_fluo")
 SEEDS, QUICK_SEEDS = range(3), range(1)
 SIMULATED = (
     "Spots and cells are simulated with a Gaussian point-spread function of 1.37 pixels on 10 "
@@ -47,7 +46,16 @@ EXPECTED = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this benchmark."""
-    parser.add_argument("--data", type=Path, required=True, help="folder of annotated image sets")
+    parser.add_argument(
+        "--data", type=Path, action="append", required=True, help="an image set; may be repeated"
+    )
+    parser.add_argument(
+        "--fluorescent",
+        nargs="+",
+        default=(),
+        metavar="DOMAIN",
+        help="domains, or sets without, of fluorescent objects: errors are put into their labels",
+    )
     parser.add_argument("--partial", type=Path, help="images that were read stay here: goes on")
     parser.add_argument(
         "--models", nargs="+", default=expectation.MODELS, help="base models, or 'one shot'"
@@ -62,11 +70,11 @@ def measure(options: argparse.Namespace) -> Measurement:
     """
     torch.set_num_threads(1)
     here = measurement.environment()
-    folders = [options.data / name for name in SETS if (options.data / name).is_dir()]
-    if not folders:
-        raise RuntimeError(f"--data {options.data} holds none of {', '.join(SETS)}.")
+    if missing := [str(folder) for folder in options.data if not folder.is_dir()]:
+        raise RuntimeError(f"--data: there is no folder {', '.join(missing)}.")
+    folders: list[Path] = options.data
     seeds = QUICK_SEEDS if options.quick else SEEDS
-    figures = [*injected.simulated(seeds), *_real(folders, options.quick)]
+    figures = [*injected.simulated(seeds), *_real(folders, options.fluorescent, options.quick)]
     worlds = range(4) if options.quick else range(20)
     figures += unharmed.figures(worlds)
     models = expectation.MODELS[:2] if options.quick else tuple(options.models)
@@ -84,19 +92,21 @@ def _calibrate(known: list[Record], path: Path) -> None:
     path.write_text(json.dumps(made, indent=1) + "\n", "utf-8")
 
 
-def _real(folders: list[Path], quick: bool) -> Iterator[Figure]:
+def _real(folders: list[Path], fluorescent: Sequence[str], quick: bool) -> Iterator[Figure]:
     """AUC of each kind of error in each domain of fluorescent nuclei."""
     found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in injected.KINDS}
     calm: list[float] = []
     for folder in folders:
         for name, domain in datasets.read(folder).domains.items():
-            if not (name.startswith("fluo") or "bbbc039" in folder.name):
+            if (name or folder.name) not in fluorescent:
                 continue
             tests = domain.tests[: 2 if quick else 6]
             for kind in injected.KINDS:
                 if one := injected.real(tests, domain.shots[0], kind):
                     found[kind].append(one)
             calm.append(100 * injected.unlike(tests, domain.shots, 0.01))
+    if not calm:
+        return
     for kind, values in found.items():
         light, like = zip(*values, strict=True)
         yield Figure.of(f"real nuclei, {kind}: AUC by light", light, "")
