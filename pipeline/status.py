@@ -22,7 +22,7 @@ from typing import Any, Literal
 import psutil
 
 from pipeline import progress, receipts, records, shards
-from pipeline.arrays import RECORD
+from pipeline.arrays import EVENTS, RECORD
 from pipeline.config import Campaign
 
 State = Literal["done", "running", "waiting", "failed"]
@@ -181,7 +181,7 @@ def _last_words(log: Path) -> str:
 def _event(jobs: Path) -> str:
     """What happened last to one of the jobs."""
     try:
-        with (jobs / "events.jsonl").open("rb") as file:
+        with (jobs / EVENTS).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
             event = json.loads(file.read().splitlines()[-1])
         return f"last event: {event['kind']} of job {event['job']} on {event['node']}"

@@ -1,5 +1,6 @@
 """Laws of status, of the command at the end of a run, and of runs that share a folder."""
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -11,6 +12,8 @@ import campaigns
 import pytest
 
 from pipeline import cli, config, status
+from pipeline.arrays import EVENTS
+from pipeline.failures import Loss
 
 QUICK = {"steps": {"yx": 2, "zyx": 2}, "learning_rate": 0.01, "balance": 0.5}
 LEAN = {"start": {"base": QUICK, "nothing": QUICK}, "gate": {"members": []}}
@@ -96,8 +99,11 @@ def test_what_is_at_work_says_how_far_it_is_and_how_long_it_takes(campaign: Path
     jobs.mkdir(exist_ok=True)
     array = {"place": "local", "host": "elsewhere", "jobs": ["1"], "name": "x", "ended": False}
     (jobs / "array.json").write_text(json.dumps(array))
+    event = Loss(job="7_1", kind="memory", state="OUT_OF_MEMORY", node="c1", units="1 unit")
+    (jobs / EVENTS).write_text(json.dumps(dataclasses.asdict(event)) + "\n")
     one = found()["ingest/wound"]
     assert one.state == "running"
+    assert "last event: memory of job 7_1 on c1" in one.why
     assert one.rate == 500
     assert one.left == pytest.approx((1 - (shards // 2) / shards) * voxels)
     total = sum(count for count, _ in levels.values())
