@@ -1,5 +1,6 @@
 """A job array that was submitted: its record on disk, and the wait for its end."""
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -53,6 +54,7 @@ class Array:
     mem_mb: int = 0
     faults: tuple[str, ...] = ()
     ended: bool = False
+    cancelled: bool = False
 
     @classmethod
     def new(cls, place: str, name: str, folder: Path) -> Self:
@@ -151,6 +153,21 @@ class Array:
         self._crowd().cancel()
         if self.place == "local":
             self.end()
+        elif current := Array.read(self.folder.parent):
+            with contextlib.suppress(OSError):  # a full disk may be why
+                dataclasses.replace(current, cancelled=True).write()
+
+    def vanish(self) -> None:
+        """Wait until no job of an array that was cancelled runs any more.
+
+        Raises `slurm.SilentError` where that does not come about.
+        """
+        until = time.monotonic() + SILENCE_S
+        while self.may_run():
+            if time.monotonic() > until:
+                raise slurm.SilentError(f"{self.name}: its jobs were cancelled, and may still run.")
+            time.sleep(slurm.SPACING_S)
+        self.end()
 
     def end(self) -> None:
         """Record that no job runs any more."""

@@ -120,7 +120,9 @@ def complete(work: Work[Unit], allocation: Allocation, folder: Path, name: str) 
     with only_driver(folder), terminable():
         course = Course(mem_mb=allocation.mem_mb)
         former = Array.read(folder)
-        if former is not None and former.may_run():
+        if former is not None and former.cancelled:
+            former.vanish()  # what it raised may be mended since
+        elif former is not None and former.may_run():
             logger.info("%s: attached to the array that still runs in %s", name, former.folder)
             mem_mb = max(former.mem_mb, allocation.mem_mb)
             course = Course(mem_mb=mem_mb, faults=former.faults)
