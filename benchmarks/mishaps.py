@@ -111,10 +111,10 @@ def preempt(running: Running) -> None:
     """A job that counts more takes the node, again and again."""
     job = running.array()["jobs"][0]
     for number in range(PREEMPTIONS):
-        again = f"Restarts={number + 1} "
+        again = {f"Restarts={number + 1}", "JobState=RUNNING"}
         words = ("-pcpu", "-wc1", "-c4", "--mem=100M", "-o/dev/null", "--wrap=sleep 1")
         site.said("sbatch", *words)
-        running.until(lambda again=again: again in site.said(*SHOW, job))  # type: ignore[misc]
+        running.until(lambda again=again: again <= set(site.said(*SHOW, job).split()))  # type: ignore[misc]
         running.further(10)
 
 

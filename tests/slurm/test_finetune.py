@@ -52,8 +52,8 @@ def test_a_training_preempted_again_and_again_comes_to_the_same_weights(tmp_path
             campaigns.until(lambda before=before: checkpoints(stormy) not in (0, before), 120)
             slurm("sbatch", "-pcpu", "-wc1", "-c4", "--mem=100M", "-o/dev/null", "--wrap=true")
             [job] = json.loads((stormy / JOBS / "array.json").read_text())["jobs"]
-            again = f"Restarts={number + 1} "
-            campaigns.until(lambda job=job, again=again: again in slurm(*SHOW, job), 120)
+            again = {f"Restarts={number + 1}", "JobState=RUNNING"}
+            campaigns.until(lambda job=job, again=again: again <= {*slurm(*SHOW, job).split()}, 120)
         assert workflow.wait(campaigns.LIMIT_S) == 0, campaigns.said(stormy)
     finally:
         workflow.kill()
