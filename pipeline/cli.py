@@ -5,10 +5,12 @@ Exit codes: 0 done, 1 the work failed, 2 the command, the settings or the inputs
 
 import argparse
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,20 +19,27 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from pipeline import __version__, campaigns, cli_campaign, cluster, config
+from pipeline import __version__, campaigns, cli_campaign, cluster, config, provenance
 from pipeline.config import Campaign
 from pipeline.sections import Section
 
 Call = Callable[[argparse.Namespace], None]
 TaskKind = TypeVar("TaskKind", bound=Section)
 log = logging.getLogger("equiscope")
+STAGES = ("ingest", "pretrain", "finetune", "predict", "plate", "report")
+INPUTS = ("parent", "images", "image", "model", "predictions")
+"""Options that name receipts that a stage starts from."""
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """Errors of a disk that is full or read-only."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; every foreseen failure ends in one sentence, not a traceback."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, further = parser.parse_known_args(arguments)
+    if further and options.command not in ("diff", "replay"):
+        parser.error(f"unrecognized arguments: {' '.join(further)}")
+    options.further = further
     logging.basicConfig(
         level=logging.INFO,
         stream=sys.stderr,
@@ -38,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         datefmt="%H:%M:%S",
     )
     try:
-        with _alone(options):
+        with _alone(options), _recorded(options):
             options.call(options)
     except ValueError as fault:
         return _failed(fault, 2)
@@ -67,7 +76,7 @@ def _sentence(fault: Exception) -> str:
 @contextlib.contextmanager
 def _alone(options: argparse.Namespace) -> Iterator[None]:
     """Wait until no other process makes the same result: one whose Snakemake was killed goes on."""
-    if options.command in ("doctor", "status", "notify", "inspect", "verify", "summary", "rerun"):
+    if not hasattr(options, "receipt") or options.command in ("summary", "replay"):
         yield
         return
     path: Path = options.receipt.with_name(f".{options.receipt.name}.lock")
@@ -82,6 +91,37 @@ def _alone(options: argparse.Namespace) -> Iterator[None]:
         except OSError as error:
             log.debug("no lock on %s: %s", path, error)  # a file system without locks
         yield
+
+
+@contextlib.contextmanager
+def _recorded(options: argparse.Namespace) -> Iterator[None]:
+    """Of a stage: write down, beside the receipt, what made the result."""
+    if options.command not in STAGES:
+        yield
+        return
+    clock = provenance.Clock.start()
+    yield
+    has_jobs = hasattr(options, "job_logs")
+    asked = dataclasses.asdict(cluster.allocation(options)) if has_jobs else {}
+    allocation = {key: value for key, value in asked.items() if value not in ("", math.inf)}
+    jobs = cluster.known(_job_logs(options)) if has_jobs else {}
+    given = [getattr(options, name, None) or [] for name in INPUTS]
+    inputs = [one for ones in given for one in (ones if isinstance(ones, list) else [ones])]
+    provenance.write(
+        options.receipt,
+        inputs,
+        clock,
+        allocation,
+        {name: dataclasses.asdict(job) for name, job in jobs.items()},
+    )
+    if options.command == "report":
+        from pipeline import crate
+
+        crate.write(options.receipt)
+
+
+def _job_logs(options: argparse.Namespace) -> Path:
+    return options.job_logs or options.receipt.with_suffix(".jobs")
 
 
 def _label(options: argparse.Namespace) -> str:
@@ -120,6 +160,13 @@ def _parser() -> argparse.ArgumentParser:
     notify = command("notify", _notify, "run the command of `notify`, as the end of a run does")
     _add_config(notify, notify)
     notify.add_argument("outcome", choices=("done", "failed"), help="what became of the run")
+
+    command(
+        "diff",
+        _diff,
+        "say what snakemake, with the options that follow, would make again, why, and what it "
+        "costs; write nothing",
+    )
 
     inspect = command("inspect", _inspect, "say what a file holds and what ingest would make of it")
     inspect.add_argument("path", help="a file, a folder, or a pattern such as cells_{z:04d}.tif")
@@ -174,6 +221,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     rerun.add_argument("job", type=Path, help="ARRAY/ID, as the log says: logs/.../001/15_0")
 
+    replay = command(
+        "replay",
+        _replay,
+        "make a result again from its receipt, elsewhere, and compare; further options say where "
+        "its jobs run, as those of its stage do",
+    )
+    replay.add_argument("receipt", type=_existing, help="the receipt, results/STAGE/NAME.json")
+    replay.add_argument("--scratch", type=Path, help="folder to work in, which is kept")
+
+    prune = command("prune", _prune, "say what could be deleted, and delete it if told to")
+    _add_config(prune, prune)
+    prune.add_argument(
+        "--unlisted", action="store_true", help="also results that the settings do not name"
+    )
+    prune.add_argument("--yes", action="store_true", help="delete it")
+
     summary = command("summary", _summary, "say what a campaign found, and where to look")
     summary.add_argument("receipt", type=Path, help="the report's receipt")
     return parser
@@ -183,7 +246,7 @@ def _existing(text: str) -> Path:
     """A receipt that is there: no command makes folders for one that is mistyped."""
     path = Path(text)
     if not path.is_file():
-        raise argparse.ArgumentTypeError(f"there is no receipt {path}: run predict first.")
+        raise argparse.ArgumentTypeError(f"there is no receipt {path}: run its stage first.")
     return path
 
 
@@ -246,7 +309,7 @@ def _given(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
 
 def _run(options: argparse.Namespace) -> Callable[[cluster.Work[Any]], None]:
     allocation = cluster.allocation(options)
-    folder = options.job_logs or options.receipt.with_suffix(".jobs")
+    folder = _job_logs(options)
     name = f"{options.command}-{options.receipt.stem}"
 
     def run(work: cluster.Work[Any]) -> None:
@@ -265,6 +328,12 @@ def _status(options: argparse.Namespace) -> None:
 
 def _notify(options: argparse.Namespace) -> None:
     cli_campaign.notify(options, lambda: _campaign(options))
+
+
+def _diff(options: argparse.Namespace) -> None:
+    from pipeline import diff
+
+    print(diff.text(diff.diff(Path("config.yaml"), options.further)))
 
 
 def _inspect(options: argparse.Namespace) -> None:
@@ -345,6 +414,22 @@ def _export(options: argparse.Namespace) -> None:
 def _rerun(options: argparse.Namespace) -> None:
     if not cluster.rerun(options.job):
         raise RuntimeError(f"{options.job} fails here, too: its traceback stands above.")
+
+
+def _replay(options: argparse.Namespace) -> None:
+    from pipeline import replay
+
+    print(replay.replay(options.receipt, options.scratch, options.further))
+
+
+def _prune(options: argparse.Namespace) -> None:
+    from pipeline import prune
+
+    with prune.alone():
+        things = prune.found(_campaign(options), options.unlisted)
+        if options.yes:
+            prune.prune(things)
+    print(prune.text(things, options.yes))
 
 
 def _summary(options: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ from submitit import Job
 from . import share, sites, slurm
 from .arrays import EVENTS, SILENCE_S, Array
 from .dealing import MOST_SHARES, shares
+from .efforts import Effort, Held, known
 from .failures import (
     FAULTS_OF_A_NODE,
     FREE_RESUBMISSIONS,
@@ -34,12 +35,14 @@ from .submission import Allocation, BusyError, add_arguments, allocation, device
 
 __all__ = [
     "Allocation",
+    "Effort",
     "Measured",
     "Work",
     "add_arguments",
     "allocation",
     "complete",
     "deal",
+    "known",
     "rerun",
     "shares",
 ]
@@ -216,8 +219,9 @@ def _run(
     array = Array.new(allocation.place, _queue_name(folder, name), folder)
     array = dataclasses.replace(array, mem_mb=allocation.mem_mb, faults=course.faults)
     runtime = allocation.runtime if allocation.place == "slurm" else 0
+    held = Held(allocation.place, allocation.cpus_per_task, allocation.gpu)
     calls = [
-        Share(_only(work, units), units, seen[index % len(seen)], array.folder, runtime)
+        Share(_only(work, units), units, seen[index % len(seen)], array.folder, runtime, held)
         for index, units in enumerate(
             deal(work, missing, dataclasses.replace(allocation, jobs=jobs))
         )

@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline import (
     bases,
     certificate,
+    former,
     gate,
     instances,
     lessons,
@@ -75,7 +76,7 @@ def finetune(
     )
 
     # act
-    if not _is_bundle_of(target, recipe["hash"]):
+    if not _is_in_place(target, recipe["hash"]):
         receipts.begin(building, recipe)
         trained = Train(
             building,
@@ -92,19 +93,12 @@ def finetune(
         _assemble(building, plan, task, candidates, recipe["hash"], results)
         for member in wanted:
             shutil.rmtree(building / member, ignore_errors=True)
+        _put_aside(target, recipe["hash"])
         publication.publish(building, target)
 
     # receipt
-    card = weights.read_card(target)
-    log.info("%s", card.gate.reason)
-    facts = {
-        "model": target.name,
-        "weights": receipts.bytes_digest(target / weights.WEIGHTS),
-        "objects": card.objects,
-        "origin": card.origin,
-        "gate": card.gate.model_dump(mode="json"),
-    }
-    receipts.write(receipt, {"recipe": recipe, "facts": facts})
+    log.info("%s", weights.read_card(target).gate.reason)
+    receipts.write(receipt, {"recipe": recipe, "facts": weights.facts(target, target.name)})
 
 
 def _pairs(name: str, task: FinetuneTask, shown: Mapping[str, volumes.Volume]) -> list[Pair]:
@@ -138,6 +132,22 @@ def _members(name: str, task: FinetuneTask, candidates: Sequence[str]) -> tuple[
             f"({', '.join(bases.names())}), or add a shot."
         )
     return ()
+
+
+def _is_in_place(target: Path, recipe: str) -> bool:
+    """Whether the model of this recipe is there; one that had to make room goes back."""
+    waiting = former.aside(target, recipe)
+    if not _is_bundle_of(target, recipe) and _is_bundle_of(waiting, recipe):
+        _put_aside(target, recipe)
+        waiting.rename(target)
+        log.info("%s goes back to its place: it was made from this recipe", waiting)
+    return _is_bundle_of(target, recipe)
+
+
+def _put_aside(target: Path, recipe: str) -> None:
+    """Keep a model of another recipe beside the one that takes its place."""
+    if (target / weights.CARD).is_file() and not _is_bundle_of(target, recipe):
+        former.put_aside(target, weights.read_card(target).recipe)
 
 
 def _is_bundle_of(target: Path, recipe: str) -> bool:

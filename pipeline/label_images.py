@@ -110,6 +110,12 @@ def opened(where: str, annotation: Annotation) -> LabelImage:
     return LabelImage(array, {axis: sides[axis] for axis in axes if axis != "c"})
 
 
+def file_of(setting: str) -> Path:
+    """The file or folder whose bytes are the labels that a path of the settings leads to."""
+    path = locate(setting)
+    return Path(_labels_in(path).path) if path.is_dir() else path
+
+
 def _header(where: str, setting: str) -> tuple[Path, Header]:
     try:
         path = locate(setting)

@@ -15,6 +15,7 @@ import torch
 from pipeline import (
     checksums,
     fields,
+    former,
     ngff,
     planning,
     publication,
@@ -117,9 +118,10 @@ def predict(
         own.get("recipe") == recipe
         and receipts.bytes_digest(table) == own["facts"]["table"]
         and not checksums.harmed(target, levels, own["facts"]["digest"])
-    ):
+    ) or former.take_labels_back(volume.store, model.stem, recipe, levels):
         log.info("%s is there and whole, made from the same recipe", target)
-        receipts.write(receipt, {"recipe": recipe, "facts": own["facts"]})
+        facts = volumes.attributes(target)["equiscope"]["facts"]
+        receipts.write(receipt, {"recipe": recipe, "facts": facts})
         _sweep(building)
         return
     if math.prod(levels[0].shape) >= 2**63:
@@ -289,6 +291,7 @@ def _publish(
     described = {"levels": [asdict(level) for level in levels], **own}
     volumes.annotate(building, {"ome": ngff.image_label(blocks), "equiscope": described})
     volumes.describe_table(rows, model, own)
+    former.put_labels_aside(volume.store, model, own["recipe"]["hash"])
     publication.publish(rows, volume.store / "tables" / model)
     publication.publish(building, target)
     publication.list_children(volume.store / "tables", "tables")

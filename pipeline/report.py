@@ -11,9 +11,11 @@ import jinja2
 from pipeline import (
     __version__,
     annotations,
+    former,
     gate,
     publication,
     receipts,
+    report_changes,
     report_checks,
     report_doubts,
     report_pictures,
@@ -51,6 +53,11 @@ def report(
         said["labels"]: receipts.file_fingerprint(labels.source.path)
         for references in known.values()
         for said, labels in references
+    }
+    inputs |= {
+        f"{p.model}/{p.acquisition}{former.BEFORE}": name
+        for p in found
+        if (name := former.before(p.volume.store, p.model))
     }
     recipe = receipts.recipe("report", task.model_dump(mode="json"), inputs)
 
@@ -162,14 +169,8 @@ def _entry(
         "doubts": report_checks.alarmed(checks),
     }
     if any(check.name == "shards" and check.state == "alarm" for check in checks):
-        nothing: dict[str, Any] = {
-            "scores": [],
-            "crops": [],
-            "frames": [],
-            "pictures": {},
-            "first": [],
-        }
-        return shown | nothing | {"quality": None}
+        nothing = {key: list[Any]() for key in ("scores", "crops", "frames", "first")}
+        return shown | nothing | {"pictures": {}, "quality": None, "changes": None}
     scores, crops = [], []
     for said, known in references:
         score, differing = report_scores.score(p, known, task.report.overlap)
@@ -190,6 +191,7 @@ def _entry(
         "quality": found_out,
         "first": report_quality.crops(p, found_out),
         "doubts": doubts,
+        "changes": report_changes.compared(p, task.report.overlap),
     }
 
 
@@ -217,6 +219,7 @@ def _facts(entry: Mapping[str, Any]) -> dict[str, Any]:
         "quality": report_quality.facts(p, entry["quality"]) if entry["quality"] else None,
         "scores": entry["scores"],
         "doubts": entry["doubts"],
+        "changes": entry["changes"].facts if entry["changes"] else None,
     }
 
 

@@ -87,6 +87,11 @@ class Prediction:
         return "µm³" if "z" in self.volume.axes else "µm²"
 
     @property
+    def voxel_size(self) -> float:
+        """Area (um2) or volume (um3) of a voxel."""
+        return math.prod(self.volume.voxel_size_um.values())
+
+    @property
     def typical_size(self) -> float:
         """Area (um2) or volume (um3) of a typical object in the shots."""
         d = self.card.diameter_um

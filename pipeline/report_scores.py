@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import figures, metrics
+from pipeline import agreement, changes, figures, metrics
 from pipeline.annotations import Annotated
+from pipeline.changes import Shared
 from pipeline.report_prediction import Crop, Prediction
 from pipeline.tiles import Box
 
@@ -34,6 +35,7 @@ def score(p: Prediction, known: Annotated, overlap: float) -> tuple[dict[str, An
     known = known.as_reference()
     thresholds = (overlap, STRICT)
     facts: dict[str, Any] = {"not_scored": None, "trained_frames": [], "frames": [], "total": None}
+    counted = list[Shared]()
     if math.prod(p.shape) > LARGEST_VOXELS:
         facts["not_scored"] = f"a frame has more than {LARGEST_VOXELS:,} voxels"
         return facts, []
@@ -52,13 +54,28 @@ def score(p: Prediction, known: Annotated, overlap: float) -> tuple[dict[str, An
             return facts, []
         scores = [metrics.match(found, wanted, threshold) for threshold in thresholds]
         facts["frames"].append({"frame": frame} | _comparison(thresholds, scores))
+        counted.append(changes.shared(reference, predicted))
         differing += _crops(p, frame, predicted, reference, overlap)
     sums = [
         metrics.Score(*(sum(row["at"][i][key] for row in facts["frames"]) for key in COUNTED))
         for i in range(len(thresholds))
     ]
-    facts["total"] = _comparison(thresholds, sums)
+    facts["total"] = _comparison(thresholds, sums) | _detail(counted, overlap)
     return facts, differing
+
+
+def _detail(counted: Sequence[Shared], overlap: float) -> dict[str, Any]:
+    """F1 over overlaps, kinds of errors, and scores by size, as numbers for a receipt."""
+    frames = [agreement.objects(one) for one in counted]
+    return {
+        "curve": agreement.curve(frames),
+        "errors": agreement.errors(counted, overlap),
+        "sizes": [
+            {"least_voxels": part.least, "f1": part.score.f1}
+            | {key: getattr(part.score, key) for key in COUNTED}
+            for part in agreement.by_size(frames, max(overlap, agreement.OVERLAPS[0]))
+        ],
+    }
 
 
 def _comparison(thresholds: Sequence[float], scores: Sequence[metrics.Score]) -> dict[str, Any]:
@@ -99,7 +116,7 @@ def _crops(
         for number in ids[:CELLS]:
             places = np.nonzero(labels == number)
             middle = [round(float(np.median(place))) for place in places]
-            box, pads = _around(p, middle)
+            box, pads = around(p, middle)
             image = p.image(0, box, frame).reshape(box.shape[-2:])
             low, high = float(image.min()), max(float(image.max()), float(image.min()) + 1)
             image = np.pad(image, pads, constant_values=image.min())
@@ -124,7 +141,7 @@ def _crops(
     return shown
 
 
-def _around(p: Prediction, middle: Sequence[int]) -> tuple[Box, list[tuple[int, int]]]:
+def around(p: Prediction, middle: Sequence[int]) -> tuple[Box, list[tuple[int, int]]]:
     """The part of a square, three diameters wide, that lies in the image; what it lacks.
 
     `middle` is in voxels, along the spatial axes; the square lies in its plane. What it lacks

@@ -16,6 +16,7 @@ import psutil
 from submitit.core.utils import DelayedSubmission, JobPaths
 
 from .arrays import Array
+from .efforts import ALONE, Held, recorded
 from .failures import NOTE
 
 logger = logging.getLogger("equiscope.cluster")
@@ -44,6 +45,7 @@ class Share(Generic[Unit]):
     devices: the GPUs it shall see; empty leaves them as they are.
     folder: of its array.
     runtime: its time limit in minutes; 0 where it has none.
+    held: what it has for itself while it runs.
     """
 
     work: Calls[Unit]
@@ -51,6 +53,7 @@ class Share(Generic[Unit]):
     devices: str
     folder: Path
     runtime: int = 0
+    held: Held = ALONE
 
     def __call__(self) -> None:
         """Do the units, or what is left of them if SLURM has started the job again."""
@@ -69,7 +72,8 @@ class Share(Generic[Unit]):
             units = self.left()
         if units:
             try:
-                self.work(units)
+                with recorded(self.folder, self.held):
+                    self.work(units)
             except Exception as error:
                 error.add_note(_note(error))
                 raise

@@ -137,6 +137,18 @@ def read_card(folder: Path) -> Card:
     return Card.model_validate(receipts.read(folder / CARD))
 
 
+def facts(folder: Path, name: str) -> dict[str, Any]:
+    """What a receipt says of the bundle in a folder, whose name is, or was, `name`."""
+    card = read_card(folder)
+    return {
+        "model": name,
+        "weights": receipts.bytes_digest(folder / WEIGHTS),
+        "objects": card.objects,
+        "origin": card.origin,
+        "gate": card.gate.model_dump(mode="json"),
+    }
+
+
 def load(folder: Path) -> tuple[UNet, Card]:
     """The network that predicts, and its card."""
     card = read_card(folder)

@@ -104,7 +104,7 @@ class Results:
             if not any(
                 part.startswith(".")
                 or ".building" in part
-                or part.endswith((".jobs", ".cost.json"))
+                or part.endswith((".jobs", ".cost.json", ".provenance.json"))
                 for part in Path(name).parts
             )
         }

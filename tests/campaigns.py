@@ -261,12 +261,16 @@ def raw(campaign: Path, folder: Path) -> Path:
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """The hash of every file among the results, by its path in there; no cost, which is time."""
+    """The hash of every file among the results, by its path in there.
+
+    Cost, provenance and the crate are left out: they tell of time and machines.
+    """
     results = folder / "results"
     return {
         str(path.relative_to(results)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(results.rglob("*"))
-        if path.is_file() and not path.name.endswith(".cost.json")
+        if path.is_file()
+        and not path.name.endswith((".cost.json", ".provenance.json", "ro-crate-metadata.json"))
     }
 
 

@@ -15,7 +15,7 @@ import tally
 from hypothesis import given
 from hypothesis import strategies as some
 
-from pipeline import arrays, cluster, dealing, slurm
+from pipeline import arrays, cluster, dealing, efforts, slurm
 from pipeline.arrays import Array
 from pipeline.share import Share
 from pipeline.submission import parameters
@@ -147,6 +147,25 @@ def test_only_its_own_share_travels_to_a_job() -> None:
     share = Share(cluster._only(work, (1, 2)), (1, 2), "", Path())
     assert share.work.missing() == [1, 2]
     assert len(pickle.dumps(share)) < 1000
+
+
+def test_a_job_leaves_word_of_where_it_ran_and_what_it_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "71")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    monkeypatch.setenv("SLURMD_NODENAME", "node07")
+    (tmp_path / "001").mkdir()
+
+    def failing() -> None:
+        with efforts.recorded(tmp_path / "001", efforts.Held("slurm", cpus=4, gpus=1)):
+            raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        failing()
+    (effort,) = cluster.known(tmp_path).values()
+    assert (effort.job, effort.node, effort.cpus, effort.gpus) == ("71_3", "node07", 4, 1)
+    assert effort.seconds >= 0
 
 
 def test_the_log_says_how_far_work_is_in_its_own_words(

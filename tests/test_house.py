@@ -11,7 +11,8 @@ CORE = {
     "steerable", "certificate", "ngff", "objects", "metrics", "figures", "simulate",
     "outlines", "gate", "compose", "grounds", "phantoms", "imaging", "trials", "optics", "physics",
     "resample", "footprint", "planning", "algebra", "sampling", "kept",
-    "noise", "intensities", "alarms", "seams", "planes", "stitching", "charts",
+    "noise", "intensities", "changes", "agreement",
+    "alarms", "seams", "planes", "stitching", "charts",
     "likeness", "calibrator", "explanation", "stability", "maps",
 }  # fmt: skip
 EFFECTS = {
@@ -21,7 +22,8 @@ EFFECTS = {
     "formats_planes", "formats_arrays", "formats_vendors", "formats_czi", "formats_n5",
     "formats_bioio", "raw_planes", "annotations", "label_images", "drawings",
     "marks", "lessons", "members", "formats_plates", "formats_imagexpress", "formats_cv8000",
-    "campaigns", "spot_checks", "copying", "adoption", "storage", "boundaries",
+    "campaigns", "spot_checks", "copying", "adoption", "storage", "boundaries", "provenance",
+    "former", "schedule", "prospects", "origins", "crate",
 }  # fmt: skip
 CLUSTER = {
     "cluster",
@@ -37,6 +39,7 @@ CLUSTER = {
     "share",
     "guards",
     "sites",
+    "efforts",
 }
 STAGES = {
     "ingest",
@@ -49,6 +52,9 @@ STAGES = {
     "inspect",
     "verify",
     "plate",
+    "diff",
+    "replay",
+    "prune",
 }
 REPORT = {path.stem for path in PACKAGE.glob("report_*.py")}
 FOUNDATION = {"config", "sections", "faults", "__init__"}
