@@ -131,9 +131,8 @@ def _linked(store: Path, seen: Path, leaving_out: Sequence[str] = ()) -> None:
         place = seen / entry.name
         if entry.name == "zarr.json":
             shutil.copy2(entry, place)
-        elif entry.name not in leaving_out and not entry.name.endswith(WRITTEN):
-            if not place.exists():
-                place.symlink_to(entry.resolve())
+        elif not (entry.name in leaving_out or entry.name.endswith(WRITTEN) or place.exists()):
+            place.symlink_to(entry.resolve())
 
 
 def _differences(original: Original, results: Path) -> tuple[list[str], int]:

@@ -11,7 +11,6 @@ import jinja2
 from pipeline import (
     __version__,
     annotations,
-    former,
     gate,
     publication,
     receipts,
@@ -54,11 +53,7 @@ def report(
         for references in known.values()
         for said, labels in references
     }
-    inputs |= {
-        f"{p.model}/{p.acquisition}{former.BEFORE}": name
-        for p in found
-        if (name := former.before(p.volume.store, p.model))
-    }
+    inputs |= report_changes.inputs(found)
     recipe = receipts.recipe("report", task.model_dump(mode="json"), inputs)
 
     # act

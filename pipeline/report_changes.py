@@ -1,7 +1,7 @@
 """What became of objects when labels of another recipe took the place of earlier ones."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +33,15 @@ class Compared:
 
     facts: Mapping[str, Any]
     crops: Mapping[str, list[Crop]]
+
+
+def inputs(found: Sequence[Prediction]) -> dict[str, str]:
+    """For the report's recipe: the earlier labels of each prediction that has any."""
+    return {
+        f"{p.model}/{p.acquisition}{former.BEFORE}": name
+        for p in found
+        if (name := former.before(p.volume.store, p.model))
+    }
 
 
 def compared(p: Prediction, overlap: float) -> Compared | None:
