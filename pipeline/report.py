@@ -31,7 +31,7 @@ from pipeline.sections import Shot
 
 log = logging.getLogger("equiscope.report")
 TEMPLATE = Path(__file__).with_name("report.html.j2")
-PAGE, PICTURES = "report.html", "pictures"
+PAGE, PICTURES, LOOK_FIRST = "report.html", "pictures", "look_first"
 STEADY = 0.1
 """A gap that changes by less than this share stays as wide as it is."""
 
@@ -39,7 +39,7 @@ STEADY = 0.1
 def report(
     receipt: Path, results: Path, predictions: Mapping[tuple[str, str], Path], task: ReportTask
 ) -> None:
-    """Write `report.html` and `pictures/` beside the receipt, then the receipt.
+    """Write `report.html`, `pictures/` and `look_first/` beside the receipt, then the receipt.
 
     `predictions` gives the predict receipt of each (model, acquisition).
     Raises ValueError where results do not belong together: a stage has yet to run again.
@@ -67,10 +67,9 @@ def report(
         pictures |= {f"{entry['name']}-{key}": p for key, p in entry["pictures"].items()}
         shown.append(entry)
     compared = [_compared(name, [e["p"] for e in shown if e["model"] == name]) for name in models]
-    _publish(receipt.parent / PICTURES, pictures)
-    for entry in shown:
-        if entry["quality"]:
-            report_quality.write(entry["p"], entry["quality"])
+    _publish(receipt.parent / PICTURES, {f"{name}.png": p.png for name, p in pictures.items()})
+    ranked = {f"{e['name']}.csv": e["regions"] for e in shown if e["quality"]}
+    _publish(receipt.parent / LOOK_FIRST, ranked)
     partial = receipt.with_name(".report.html.partial")
     partial.write_text(_page(task, shown, compared), encoding="utf-8")
     partial.replace(receipt.with_name(PAGE))
@@ -185,6 +184,7 @@ def _entry(
         "pictures": pictures,
         "quality": found_out,
         "first": report_quality.crops(p, found_out),
+        "regions": report_quality.regions(p, found_out),
         "doubts": doubts,
         "changes": report_changes.compared(p, task.report.overlap),
     }
@@ -218,13 +218,13 @@ def _facts(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _publish(folder: Path, pictures: Mapping[str, Picture]) -> None:
-    """Put the pictures where the folder was, all at once."""
+def _publish(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Put files where the folder was, all at once."""
     building = folder.with_name(f".{folder.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
-    for name, picture in pictures.items():
-        (building / f"{name}.png").write_bytes(picture.png)
+    for name, content in files.items():
+        (building / name).write_bytes(content)
     publication.publish(building, folder)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline import figures, likeness, maps, publication, report_windows, stability, volumes
+from pipeline import figures, likeness, maps, report_windows, stability
 from pipeline import view as views
 from pipeline.calibrator import Calibrator
 from pipeline.likeness import Known
@@ -223,8 +223,8 @@ def facts(p: Prediction, found: Quality) -> dict[str, Any]:
     }
 
 
-def write(p: Prediction, found: Quality) -> None:
-    """Put what to look at first beside the objects: a table of regions, as ngio has them."""
+def regions(p: Prediction, found: Quality) -> bytes:
+    """What to look at first as a table of regions, in CSV, worst first, as ngio has them."""
     table = p.table.iloc[list(found.places)]
     sizes = p.volume.voxel_size_um
     rows = likeness.regions(table, p.volume.space, sizes, MARGIN * p.card.diameter_um / 2)
@@ -232,7 +232,5 @@ def write(p: Prediction, found: Quality) -> None:
     if p.frames > 1:
         step = p.volume.time_step_s or 1.0
         rows["t_second"], rows["len_t_second"] = table["t"].to_numpy() * step, step
-    folder = p.volume.store / "tables" / f"{p.model}_look_first"
-    volumes.write_regions(folder.with_name(f".{folder.name}.building"), rows)
-    publication.publish(folder.with_name(f".{folder.name}.building"), folder)
-    publication.list_children(p.volume.store / "tables", "tables")
+    rows["why"] = list(found.reasons)
+    return rows.to_csv(lineterminator="\n").encode()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 from scipy import ndimage, spatial, special
 
 from pipeline import (
@@ -60,6 +61,7 @@ class Window:
 
 def windows(p: Prediction, view: View, bundle: Path, count: int) -> list[Window]:
     """Read windows around objects, spread evenly over the table, again and in disguises."""
+    torch.set_num_threads(1)  # the order of sums decides the last digits of what is said
     network, card = weights.load(bundle)
     smallest = float(p.made["recipe"]["settings"]["predict"]["smallest_object"])
     foreground = float(p.made["recipe"]["settings"]["predict"]["foreground"])

@@ -1,7 +1,6 @@
 """The only door to Zarr: OME-Zarr 0.5 images, labels and tables, written shard by shard."""
 
 import math
-import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -383,21 +382,6 @@ def describe_table(folder: Path, region: str, own: Mapping[str, Any]) -> None:
         "index_type": "int",
         "region": {"path": f"../labels/{region}"},
         "equiscope": dict(own),
-    }
-    write_group(folder, described)
-
-
-def write_regions(folder: Path, rows: "pd.DataFrame") -> None:
-    """Write a table of regions of interest as ngio and Fractal read it: one row per region."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    rows.to_parquet(folder / TABLE)
-    described = {
-        "type": "roi_table",
-        "table_version": "1",
-        "backend": "parquet",
-        "index_key": "FieldIndex",
-        "index_type": "str",
     }
     write_group(folder, described)
 

@@ -1,11 +1,15 @@
 """Laws of quality in the report: a model's own objects, read again, and what to look at first."""
 
 import dataclasses
+import io
+import shutil
 
 import ngio
 import numpy as np
+import pandas as pd
 import pytest
 import scenes
+from ngio.tables import RoiTable
 
 from pipeline import likeness, receipts, report_quality, report_windows, volumes, weights
 from pipeline import view as views
@@ -89,14 +93,13 @@ def test_without_shots_or_windows_nothing_is_pretended(prediction):
 
 def test_what_to_look_at_first_opens_in_ngio_as_regions(prediction, found):
     p, _ = prediction
-    report_quality.write(p, found)
-    report_quality.write(p, found)
-    container = ngio.open_ome_zarr_container(str(p.volume.store))
-    assert "nuclei_look_first" in container.list_tables()
-    regions = container.get_table("nuclei_look_first").rois()
+    rows = pd.read_csv(io.BytesIO(report_quality.regions(p, found)), index_col="FieldIndex")
+    assert rows["label"].tolist() == [p.table.index[place] for place in found.places]
+    assert rows.pop("why").tolist() == list(found.reasons)
+    regions = RoiTable.from_table_data(rows, RoiTable().meta).rois()
+    image = ngio.open_ome_zarr_container(str(p.volume.store)).get_image()
     assert len(regions) == 5
-    pixels = container.get_image().get_roi(regions[0])
-    assert pixels.size > 0
+    assert image.get_roi(regions[0]).size > 0
 
 
 def test_light_is_tested_where_optics_and_camera_are_known(prediction):
@@ -112,3 +115,15 @@ def test_light_is_tested_where_optics_and_camera_are_known(prediction):
     told = [one for one in said.off if one.startswith("Explanation by the optics")]
     assert ("light" in said.signals) == (not told)
     assert not any("optics are unknown" in one for one in told)
+
+
+def test_regions_become_a_table_of_the_volume(prediction, found, tmp_path):
+    p, _ = prediction
+    store = tmp_path / "copy.ome.zarr"
+    shutil.copytree(p.volume.store, store)
+    rows = pd.read_csv(io.BytesIO(report_quality.regions(p, found)), index_col="FieldIndex")
+    container = ngio.open_ome_zarr_container(str(store))
+    regions = RoiTable.from_table_data(rows.drop(columns="why"), RoiTable().meta)
+    container.add_table("nuclei_look_first", regions)
+    kept = ngio.open_ome_zarr_container(str(store)).get_table("nuclei_look_first")
+    assert len(kept.rois()) == 5
