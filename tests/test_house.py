@@ -14,6 +14,7 @@ CORE = {
     "noise", "intensities", "changes", "agreement",
     "alarms", "seams", "planes", "stitching", "charts",
     "likeness", "calibrator", "explanation", "stability", "maps",
+    "crops", "selfsupervised", "detections", "detectors", "localisation",
 }  # fmt: skip
 EFFECTS = {
     "volumes", "publication", "sharding", "shards", "records", "pyramid", "progress", "view",

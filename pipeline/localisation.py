@@ -1,0 +1,120 @@
+"""How well a place can be known: the bound that no unbiased estimate beats, and the best estimate.
+
+Both follow from what an object looks like on average and from the camera's noise. The bound is
+the numeric Cramer-Rao bound: Fisher's information of place, brightness and background together,
+summed over the voxels, inverted. Approximate formulae for it are up to 13 % too low.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+Floats = npt.NDArray[np.float64]
+Appearance = Callable[[Floats], Floats]
+"""An object's light on the voxels of a window, where it is at `(y, x)`, as if of brightness 1."""
+STEP = 1e-3
+"""Voxels by which an object is moved to differentiate its light."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The place `(y, x)` in voxels, the brightness, the background, and their standard deviations.
+
+    The standard deviations `(y, x, brightness, background)` are those of the bound.
+    """
+
+    place: Floats
+    brightness: float
+    background: float
+    deviations: Floats
+
+
+def spot(shape: tuple[int, int], sigma: float) -> Appearance:
+    """A Gaussian point-spread function integrated over voxels; its light sums to 1 everywhere."""
+    voxels = [np.arange(side) for side in shape]
+
+    def light(place: Floats) -> Floats:
+        lines = [
+            special.ndtr((at + 0.5 - p) / sigma) - special.ndtr((at - 0.5 - p) / sigma)
+            for at, p in zip(voxels, place, strict=True)
+        ]
+        return np.multiply.outer(*lines)
+
+    return light
+
+
+def information(
+    light: Appearance, place: Floats, brightness: float, background: float, read_noise: float
+) -> Floats:
+    """Fisher's information of `(y, x, brightness, background)`, in photons and voxels, `(4, 4)`.
+
+    sum_k (d mu_k / d i)(d mu_k / d j) / (mu_k + r^2): shot noise, and read noise of standard
+    deviation r, taken for further shot noise (F. Huang et al., Nature Methods 10, 653, 2013).
+    """
+    slopes = [
+        brightness * (light(place + step) - light(place - step)) / (2 * STEP)
+        for step in STEP * np.eye(2)
+    ]
+    shape = light(place)
+    slopes = np.stack([*slopes, shape, np.ones_like(shape)]).reshape(4, -1)
+    expected = (brightness * shape + background).ravel() + read_noise**2
+    return np.asarray((slopes / expected) @ slopes.T)
+
+
+def bound(
+    light: Appearance, place: Floats, brightness: float, background: float, read_noise: float = 0.0
+) -> Floats:
+    """Least standard deviations of unbiased estimates of `(y, x, brightness, background)`.
+
+    Raises ValueError where the image tells nothing of one of them.
+    """
+    known = information(light, np.asarray(place, float), brightness, background, read_noise)
+    try:
+        return np.asarray(np.sqrt(np.diag(np.linalg.inv(known))))
+    except np.linalg.LinAlgError as error:
+        raise ValueError("the image tells nothing of the place: there is no bound.") from error
+
+
+def refined(
+    image: Floats, light: Appearance, place: Floats, read_noise: float = 0.0
+) -> Estimate | None:
+    """The maximum-likelihood estimate from `place` on, in photons; None where it is not found.
+
+    Fisher scoring with steps of half a voxel at most. It is not found where it leaves the window
+    by more than two voxels from `place`, or the light vanishes.
+    """
+    values = np.asarray(image, float)
+    first = light(np.asarray(place, float))
+    design = np.stack([first.ravel(), np.ones(values.size)], axis=1)
+    brightness, background = np.linalg.lstsq(design, values.ravel(), rcond=None)[0]
+    now = np.array([*place, max(brightness, 1.0), max(background, 1e-3)])
+    limit = np.array([0.5, 0.5, now[2], max(1.0, now[3])])
+    for _ in range(50):
+        known = information(light, now[:2], now[2], now[3], read_noise)
+        step = _score_step(values, light, now, known, read_noise)
+        now = now + np.clip(step, -limit, limit)
+        now[2:] = np.maximum(now[2:], 1e-6)
+        if np.abs(now[:2] - place).max() > 2 or now[2] < 1e-3:
+            return None
+        if np.abs(step[:2]).max() < 1e-5:
+            deviations = bound(light, now[:2], now[2], now[3], read_noise)
+            return Estimate(now[:2], float(now[2]), float(now[3]), deviations)
+    return None
+
+
+def _score_step(
+    values: Floats, light: Appearance, now: Floats, known: Floats, read_noise: float
+) -> Floats:
+    """Fisher's information inverted, times the slope of the likelihood."""
+    shape = light(now[:2])
+    expected = now[2] * shape + now[3] + read_noise**2
+    slopes = [
+        now[2] * (light(now[:2] + move) - light(now[:2] - move)) / (2 * STEP)
+        for move in STEP * np.eye(2)
+    ]
+    residual = ((values + read_noise**2) / expected - 1).ravel()
+    score = np.stack([*slopes, shape, np.ones_like(shape)]).reshape(4, -1) @ residual
+    return np.asarray(np.linalg.lstsq(known, score, rcond=None)[0])
