@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from pipeline import localisation
 from pipeline.localisation import Appearance
@@ -41,15 +42,7 @@ def radial_symmetry(window: Floats) -> Floats:
 
 
 def _smoothed(values: Floats) -> Floats:
-    padded = np.pad(values, 1)
-    return (
-        sum(
-            padded[i : i + values.shape[0], j : j + values.shape[1]]
-            for i in range(3)
-            for j in range(3)
-        )
-        / 9.0
-    )
+    return np.asarray(ndimage.uniform_filter(values, 3, mode="constant"))
 
 
 def maximum_likelihood(window: Floats, light: Appearance, start: Floats) -> Floats | None:

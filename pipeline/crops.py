@@ -275,9 +275,11 @@ def _exposed(
     """
     if ground is not None:
         further = np.maximum(noise.slope * np.abs(light), 0)
-        return ground + light + np.sqrt(further) * generator.standard_normal(light.shape)
+        return np.asarray(
+            ground + light + np.sqrt(further) * generator.standard_normal(light.shape), np.float64
+        )
     if not noise.slope:
         return level + light + math.sqrt(noise.floor) * generator.standard_normal(light.shape)
     zero = -noise.intercept / noise.slope
     electrons = np.maximum(level + light - zero, 0) / noise.slope
-    return zero + noise.slope * generator.poisson(electrons)
+    return np.asarray(zero + noise.slope * generator.poisson(electrons), np.float64)

@@ -123,15 +123,15 @@ def detect(cast: Votes, box: Box, how: Gathering, least: float) -> Detections:
         return _none()
     # Each vote counts for the nearest peak, and then for the mean of the votes near that.
     near = _nearest(cast, peaks, around, how.catch + 1)
-    means = peaks.astype(np.float64) * FRACTIONS
+    means: npt.NDArray[np.float64] = peaks.astype(np.float64) * FRACTIONS
     chosen = np.zeros(len(near), bool)
     for _ in range(2):
         off = cast.places - means[near]
         chosen = (near >= 0) & (np.hypot(*off.T) <= how.catch * FRACTIONS)
         means = _means(cast, near, chosen, peaks)
     total = _summed(cast.weights[chosen], near[chosen], len(peaks))
-    off = (cast.places - np.rint(means[near]).astype(np.int64))[chosen]
-    squares = _summed(cast.weights[chosen] * (off**2).sum(axis=1), near[chosen], len(peaks))
+    around_mean = (cast.places - np.rint(means[near]).astype(np.int64))[chosen]
+    squares = _summed(cast.weights[chosen] * (around_mean**2).sum(axis=1), near[chosen], len(peaks))
     kept = (total >= least * WEIGHTS) & (total > 0) & _inside(peaks, box)
     return Detections(
         bins=peaks[kept],

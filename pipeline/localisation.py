@@ -54,12 +54,12 @@ def information(
     sum_k (d mu_k / d i)(d mu_k / d j) / (mu_k + r^2): shot noise, and read noise of standard
     deviation r, taken for further shot noise (F. Huang et al., Nature Methods 10, 653, 2013).
     """
-    slopes = [
+    moved = [
         brightness * (light(place + step) - light(place - step)) / (2 * STEP)
         for step in STEP * np.eye(2)
     ]
     shape = light(place)
-    slopes = np.stack([*slopes, shape, np.ones_like(shape)]).reshape(4, -1)
+    slopes = np.stack([*moved, shape, np.ones_like(shape)]).reshape(4, -1)
     expected = (brightness * shape + background).ravel() + read_noise**2
     return np.asarray((slopes / expected) @ slopes.T)
 
