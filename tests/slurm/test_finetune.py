@@ -22,7 +22,7 @@ def slurm(*command: str) -> str:
 def learning(folder: Path) -> Path:
     """A campaign whose training takes long enough to be interrupted."""
     given = {"start": dict.fromkeys(("base", "nothing"), STEPS), "gate": {"members": ["control"]}}
-    return campaigns.planar(folder, frames=1, finetune=given)
+    return campaigns.planar(folder, frames=2, finetune=given)
 
 
 def events(folder: Path) -> list[dict[str, object]]:
