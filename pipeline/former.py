@@ -19,6 +19,8 @@ LETTERS = 12
 """Of a recipe's hash, in a name."""
 ASIDE = re.compile(rf"(.+)\.([0-9a-f]{{{LETTERS}}})")
 """A name with a dot is no model's, so it never stands in the way of one."""
+LOOK_FIRST = "_look_first"
+"""Ends the names of tables that the report writes beside those of the objects."""
 BEFORE = " before"
 """Ends the name of a report's input that is the name of earlier labels."""
 BY = "replaced_by"

@@ -222,8 +222,8 @@ def changed(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, Any, Any
     elif _is_entries(old) and _is_entries(new):
         numbered = [dict(enumerate(side)) for side in (old, new)]
         yield from changed(numbered[0], numbered[1], place)
-    elif old != new:
-        yield place, old, new
+    elif receipts.fingerprint(old) != receipts.fingerprint(new):
+        yield place, old, new  # as JSON has them, where what is no number equals itself
 
 
 def _is_entries(value: Any) -> bool:

@@ -120,8 +120,10 @@ def _not_named(campaign: Campaign, results: Path) -> Iterator[Superfluous]:
     for kind in KINDS:
         for path in sorted(results.glob(f"ingest/*.ome.zarr/{kind}/*")):
             own = volumes.attributes(path).get("equiscope", {})
-            pair = (former.in_place(path).name, path.parents[1].name.removesuffix(".ome.zarr"))
-            if own.get("recipe", {}).get("stage") == "predict" and pair not in campaign.pairs:
+            named = former.in_place(path).name.removesuffix(former.LOOK_FIRST)
+            pair = (named, path.parents[1].name.removesuffix(".ome.zarr"))
+            is_ours = own.get("recipe", {}).get("stage") == "predict"
+            if (is_ours or path.name.endswith(former.LOOK_FIRST)) and pair not in campaign.pairs:
                 yield _superfluous(path, reason.format("prediction"))
     named = (
         ("ingest", "acquisition", {*campaign.acquisitions}),

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import origins, provenance, receipts, volumes
+from pipeline import former, origins, provenance, receipts, volumes
 from pipeline.faults import listed
 from pipeline.origins import Original
 from pipeline.prospects import changed
@@ -20,8 +20,6 @@ log = logging.getLogger("equiscope.replay")
 NAMED = 4
 """Files or facts that a sentence lists at most."""
 PAGE = ".html"
-WRITTEN = "_look_first"
-"""Ends the names of tables that the report itself writes."""
 WITH_JOBS = ("ingest", "pretrain", "finetune", "predict")
 
 
@@ -131,7 +129,9 @@ def _linked(store: Path, seen: Path, leaving_out: Sequence[str] = ()) -> None:
         place = seen / entry.name
         if entry.name == "zarr.json":
             shutil.copy2(entry, place)
-        elif not (entry.name in leaving_out or entry.name.endswith(WRITTEN) or place.exists()):
+        elif not (
+            entry.name in leaving_out or entry.name.endswith(former.LOOK_FIRST) or place.exists()
+        ):
             place.symlink_to(entry.resolve())
 
 
