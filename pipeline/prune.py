@@ -120,8 +120,8 @@ def _not_named(campaign: Campaign, results: Path) -> Iterator[Superfluous]:
     for kind in KINDS:
         for path in sorted(results.glob(f"ingest/*.ome.zarr/{kind}/*")):
             own = volumes.attributes(path).get("equiscope", {})
-            named = former.in_place(path).name.removesuffix(former.LOOK_FIRST)
-            pair = (named, path.parents[1].name.removesuffix(".ome.zarr"))
+            owner = former.in_place(path).name.removesuffix(former.LOOK_FIRST)
+            pair = (owner, path.parents[1].name.removesuffix(".ome.zarr"))
             is_ours = own.get("recipe", {}).get("stage") == "predict"
             if (is_ours or path.name.endswith(former.LOOK_FIRST)) and pair not in campaign.pairs:
                 yield _superfluous(path, reason.format("prediction"))
