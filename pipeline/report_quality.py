@@ -112,8 +112,8 @@ def quality(p: Prediction, like: Known | str, bundle: Path, windows: int, most: 
         expected = _expected(seen, like, features, p.card.gate)
         if expected is None:
             off.append(
-                "The F1 to expect: it needs likeness to the shots, and a gate that asked about "
-                "objects held out."
+                "The F1 to expect: it needs likeness to the shots, a gate that asked about objects "
+                "held out, and base models of the same network."
             )
     places = likeness.first(signals, most)
     reasons = []
@@ -130,7 +130,7 @@ def _expected(
     seen: Sequence[Window], like: Known | str, features: pd.DataFrame, gate: Gate
 ) -> tuple[float, float, float] | None:
     held_out = gate.tuned if gate.promoted else gate.base
-    if isinstance(like, str) or held_out is None:
+    if isinstance(like, str) or held_out is None or not all(w.members for w in seen):
         return None
     told = stability.seen(
         [w.stable for w in seen],

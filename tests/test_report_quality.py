@@ -81,6 +81,14 @@ def test_without_a_gate_no_f1_is_expected(prediction):
     assert any("a gate that asked" in one for one in said.off)
 
 
+def test_without_a_base_of_the_same_network_no_f1_is_expected(prediction, monkeypatch):
+    p, bundle = prediction
+    monkeypatch.setattr(report_windows.bases, "fitting", lambda *_: [])
+    said = report_quality.quality(p, report_quality.known([p]), bundle, 1, 5)
+    assert said.expected is None
+    assert any("base models of the same network" in one for one in said.off)
+
+
 def test_without_shots_or_windows_nothing_is_pretended(prediction):
     p, bundle = prediction
     alone = dataclasses.replace(p, shots=())
