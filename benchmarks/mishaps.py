@@ -192,7 +192,7 @@ MISHAPS = (
     Mishap("too little memory", nothing, ("memory",), options={"--mem-mb": LITTLE_MB, "--jobs": 1}),
     Mishap("an error in the data", spoil, ("error",), stops=True, mend=restore),
     Mishap("the driver killed, and started again", kill_driver, ()),
-    Mishap("squeue fails for 60 s, a job cancelled", mute, ("cancelled",)),
+    Mishap("squeue fails from then on, a job cancelled", mute, ("cancelled",)),
     Mishap(
         "an array larger than the site's limit of 4",
         nothing,

@@ -40,7 +40,9 @@ EXPECTED = (
     "the gate said of objects held out of the shot. Calibrated on all domains but that of the "
     "image, domains weighing the same. An image's true F1, at an overlap of 0.5, has a sampling "
     "error of its own, of 0.05 or so with 50 objects; where annotators drew small bright nuclei "
-    "tighter than all models do, all readings agree and F1 is low."
+    "tighter than all models do, all readings agree and F1 is low. What the gate said was added to "
+    "what is seen after these same images had been looked at without it (Spearman 0.79, mean error "
+    "0.11), so that the figures with it are somewhat optimistic."
 )
 
 
