@@ -93,6 +93,7 @@ def take_labels_back(
         return False
     if checksums.harmed(waiting["labels"], levels, own["facts"]["digest"]):
         return False
+    publication.find_room(store)
     put_labels_aside(store, model, recipe["hash"])
     for kind, place in waiting.items():
         _say(place, volumes.attributes(place), model, {})

@@ -291,6 +291,7 @@ def _publish(
     described = {"levels": [asdict(level) for level in levels], **own}
     volumes.annotate(building, {"ome": ngff.image_label(blocks), "equiscope": described})
     volumes.describe_table(rows, model, own)
+    publication.find_room(volume.store)
     former.put_labels_aside(volume.store, model, own["recipe"]["hash"])
     publication.publish(rows, volume.store / "tables" / model)
     publication.publish(building, target)

@@ -9,6 +9,9 @@ from typing import Literal
 from pipeline import ngff
 from pipeline.volumes import attributes, write_group
 
+ROOM_BYTES = 2**16
+"""More than the descriptions of two results, and of the groups that they lie in."""
+
 
 def check_place(building: Path, target: Path) -> None:
     """Check, before work starts, that what grows in one folder can be renamed into the other.
@@ -28,6 +31,23 @@ def check_place(building: Path, target: Path) -> None:
             f"{target} cannot take what is made in {building}: {error.strerror}. Let both be "
             "writable and lie on one file system."
         ) from error
+
+
+def find_room(folder: Path) -> None:
+    """Find out, before the first rename, that the small files written after it have room.
+
+    A disk that is full by then would leave one result out of its place, and the next not in it.
+    Raises OSError where it has no room.
+    """
+    probe = folder / f".{os.getpid()}.room"
+    try:
+        with probe.open("wb") as stream:
+            # no zeros: some file systems keep none
+            stream.write(os.urandom(ROOM_BYTES))
+            stream.flush()
+            os.fsync(stream.fileno())
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def publish(building: Path, target: Path) -> None:
