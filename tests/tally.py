@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipeline import cluster
 
+HANG_S = 3600.0
 HOARD_BYTES, HOARD_S = 350_000_000, 6.0  # SLURM looks every 2 s
 FOLDERS = ("done", "facts", "attempts", "locks", "collisions")
 SEEN = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK", "SLURM_JOB_PARTITION")
@@ -32,7 +33,10 @@ SEEN = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK", "SLURM
 
 @dataclass(frozen=True)
 class Tally:
-    """Takes `seconds` per unit. A `fault` strikes at unit 0: raise, idle, or hog (memory)."""
+    """Takes `seconds` per unit.
+
+    A `fault` strikes at unit 0: raise, idle, hog (memory), or hang (the first time it is done).
+    """
 
     folder: Path
     units: int
@@ -64,6 +68,8 @@ class Tally:
                 for page in range(0, len(hoard), 4096):
                     hoard[page] = 1
                 time.sleep(HOARD_S)
+            if unit == 0 and self.fault == "hang" and attempts(self.folder)[0] == 1:
+                time.sleep(HANG_S)
             facts = {name: os.environ.get(name, "") for name in SEEN}
             facts |= {"node": os.environ.get("SLURMD_NODENAME", ""), "pid": os.getpid()}
             (self.folder / "facts" / f"{unit}.json").write_text(json.dumps(facts))

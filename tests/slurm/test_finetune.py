@@ -7,7 +7,7 @@ from pathlib import Path
 import campaigns
 
 PREEMPTIONS = 3
-STEPS = {"steps": {"yx": 240, "zyx": 4}, "learning_rate": 0.01, "balance": 0.5}
+STEPS = {"steps": {"yx": 2400, "zyx": 4}, "learning_rate": 0.01, "balance": 0.5}
 SHOW = ("scontrol", "--oneliner", "show", "job")
 JOBS = "logs/finetune/nuclei.log.jobs"
 TARGET = "results/finetune/nuclei.json"

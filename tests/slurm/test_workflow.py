@@ -12,7 +12,7 @@ from pathlib import Path
 import campaigns
 import pytest
 
-FRAMES = 30  # a prediction must outlast the 5 s that SLURM leaves a cancelled job
+FRAMES = 100  # a prediction must outlast the 5 s that SLURM leaves a cancelled job
 JOBS = "logs/predict/nuclei/wound.log.jobs"
 RECORDS = "results/predict/nuclei/wound.building.units"
 LEAN = [  # several jobs fit on one small node
