@@ -3,9 +3,10 @@
 import getpass
 import math
 import re
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+from pipeline import sites
 
 ANSWER_S = 15.0
 """A check before the first job may not take longer."""
@@ -72,12 +73,8 @@ class Site:
 
 
 def ask(*command: str) -> str | None:
-    """What a command of SLURM prints; None where it fails, is silent, or is not there."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
+    """What a command of SLURM prints in time; None where it prints nothing usable."""
+    return sites.ask(*command, within_s=ANSWER_S)
 
 
 def look(ask: Ask = ask) -> Site | None:

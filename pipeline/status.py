@@ -11,7 +11,6 @@ import math
 import os
 import re
 import socket
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from typing import Any, Literal
 
 import psutil
 
-from pipeline import progress, receipts, records, shards
+from pipeline import progress, receipts, records, shards, sites
 from pipeline.arrays import EVENTS, RECORD
 from pipeline.config import Campaign
 
@@ -282,14 +281,11 @@ def _processes(array: Mapping[str, Any]) -> str:
 def _queued() -> dict[str, Counter[str]]:
     """States of this user's jobs that pend or run, by name; "unknown" where SLURM is silent."""
     command = ["squeue", "--noheader", "--array", "--format=%j|%T", f"--user={getpass.getuser()}"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S)
-    except (OSError, subprocess.TimeoutExpired):
-        return {"unknown": Counter()}
-    if done.returncode:
+    said = sites.ask(*command, within_s=ANSWER_S)
+    if said is None:
         return {"unknown": Counter()}
     found: dict[str, Counter[str]] = {}
-    for line in done.stdout.splitlines():
+    for line in said.splitlines():
         name, _, state = line.strip().rpartition("|")
         found.setdefault(name, Counter())[state.lower()] += 1
     return found
