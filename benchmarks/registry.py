@@ -5,6 +5,7 @@ from types import ModuleType
 from benchmarks import (
     cluster,
     demo,
+    detection,
     exactness,
     fewshot,
     inference,
@@ -19,6 +20,7 @@ from benchmarks import (
 BENCHMARKS: dict[str, ModuleType] = {
     "cluster": cluster,
     "demo": demo,
+    "detection": detection,
     "exactness": exactness,
     "fewshot": fewshot,
     "inference": inference,

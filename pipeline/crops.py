@@ -23,6 +23,8 @@ SPLINE = 5
 """Order of the splines that move an object: the error is far below noise where optics blur."""
 FAINTEST = 5.0
 """Signal over noise, of all voxels of an object together, below which nothing can be learned."""
+CLEANEST = 50.0
+"""An object's contrast over the noise of a voxel, where that is measured at the rim, at most."""
 TWINS = 0.5
 """Light of a second object over that of the first from which on a crop holds two."""
 
@@ -55,7 +57,8 @@ class Crop:
         """Take a crop apart. Without `noise` it is measured at the rim, and even.
 
         `where` names the crop in errors. Raises ValueError where nothing can be learned from it:
-        no contrast, an object that is cut, two objects.
+        no contrast, an object that is cut, two objects. Of neighbours that the crop cuts, what is
+        nearer to them than to its own object is taken for background.
         """
         values = np.asarray(image, np.float64)
         if values.ndim != 2 or min(values.shape) < 7:
@@ -65,7 +68,8 @@ class Crop:
         rim = _rim(values.shape)
         background = float(np.median(values[rim]))
         noise = noise or _even_noise(values, rim)
-        bare = (values - background) * _feather(values.shape)
+        own = _own(_mask(ndimage.gaussian_filter(values - background, 1.0)), where)
+        bare = (values - background) * own * _feather(values.shape)
         variance = np.maximum(noise.slope * values + noise.intercept, noise.floor)
         cleaned = _cleaned(bare, variance)
         strength = math.sqrt(float((cleaned**2 / variance).sum()))
@@ -74,7 +78,6 @@ class Crop:
                 f"{where} has no contrast: its object stands out {strength:.1f} times the noise, "
                 f"and {FAINTEST:g} are needed. Choose a brighter one, or a crop with an object."
             )
-        _refuse_cut(_mask(ndimage.gaussian_filter(values - background, 1.0)), where)
         mask = _mask(cleaned)
         _refuse_twins(np.abs(cleaned), mask, where)
         filled = ndimage.binary_fill_holes(mask)
@@ -109,10 +112,16 @@ def _feather(shape: tuple[int, ...]) -> Floats:
 
 
 def _even_noise(values: Floats, rim: npt.NDArray[np.bool_]) -> Noise:
-    """The noise of the rim, by second differences, taken for that of all."""
+    """The noise of the rim, by second differences, taken for that of all.
+
+    Their mean size, since of few grey levels most differences are 0; and never less than a part of
+    the contrast: rims that were clipped have no noise, and no image is that clean.
+    """
     rough = ndimage.convolve1d(ndimage.convolve1d(values, [1, -2, 1], axis=-1), [1, -2, 1], axis=-2)
-    variance = float(np.median(np.abs(rough[rim])) / 0.6745) ** 2 / 36
-    return Noise(0.0, variance, max(variance, 1e-12))
+    deviation = float(np.abs(rough[rim]).mean()) * math.sqrt(math.pi / 2) / 6
+    contrast = float(np.abs(values - np.median(values[rim])).max())
+    variance = max(deviation, contrast / CLEANEST, 1e-6) ** 2
+    return Noise(0.0, variance, variance)
 
 
 def _cleaned(bare: Floats, variance: Floats) -> Floats:
@@ -138,13 +147,23 @@ def _mask(cleaned: Floats) -> npt.NDArray[np.bool_]:
     return np.asarray(contrast > contrast.max() / 2)
 
 
-def _refuse_cut(mask: npt.NDArray[np.bool_], where: str) -> None:
-    inside = tuple(slice(max(1, side // 10), side - max(1, side // 10)) for side in mask.shape)
-    if mask.sum() != mask[inside].sum():
+def _own(mask: npt.NDArray[np.bool_], where: str) -> Floats:
+    """1 in what is the object's, 0 in what is nearer to neighbours that the crop cuts."""
+    inside = np.zeros(mask.shape, bool)
+    margins = [max(1, side // 10) for side in mask.shape]
+    inside[tuple(slice(m, side - m) for m, side in zip(margins, mask.shape, strict=True))] = True
+    labels, _ = ndimage.label(mask, np.ones((3, 3)))
+    cut = np.isin(labels, np.unique(labels[mask & ~inside])) & mask
+    whole = mask & ~cut
+    if not whole.any():
         raise ValueError(
             f"{where} cuts its object: there must be background on all four sides. Enlarge the "
             "region, or choose an object with more room around it."
         )
+    if not cut.any():
+        return np.ones(mask.shape)
+    nearer = ndimage.distance_transform_edt(~whole) < ndimage.distance_transform_edt(~cut)
+    return np.asarray(ndimage.gaussian_filter(nearer.astype(np.float64), 1.0))
 
 
 def _refuse_twins(contrast: Floats, mask: npt.NDArray[np.bool_], where: str) -> None:

@@ -2,7 +2,8 @@
 
 What it is to be trusted with is found on scenes that it has not learned from: copies of the crop
 whose places are known. They say from what information on a detection is an object, and by how much
-the standard deviations that the votes tell must be corrected. One rule serves all images.
+the standard deviations that the votes tell must be corrected. Where images of the kind are given,
+they say how bright an object must be, too. One rule serves all images.
 """
 
 import math
@@ -12,13 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import optimize, spatial
+from scipy import optimize, sparse, spatial
 
-from pipeline import crops, detections, selfsupervised, steerable, trials
+from pipeline import crops, decisions, detections, selfsupervised, steerable, trials
 from pipeline.crops import Crop, Images
 from pipeline.detections import Detections, Gathering
 from pipeline.network import Architecture, UNet, receptive_field
 from pipeline.selfsupervised import Lesson
+from pipeline.templates import Template
 from pipeline.tiles import Box
 
 Floats = npt.NDArray[np.float64]
@@ -26,8 +28,10 @@ ATTEMPTS = 3
 """Trainings, each from another seed, after which a crop is given up."""
 CONVERGED = 0.9
 """F1 on fresh scenes from which on a training has converged."""
-TRIALS = 12
+TRIALS = 20
 """Scenes of a trial."""
+WITHIN = 0.6827
+"""Of normal errors, those within one standard deviation."""
 FAINTEST_VOTES = 0.01
 """Information, 1 / voxel^2, below which nothing is looked at."""
 
@@ -38,14 +42,19 @@ class Trial:
 
     Attributes
     ----------
-    threshold: information, 1 / voxel^2, from which on a detection is an object.
+    threshold: information, 1 / voxel^2, from which on a detection can be an object.
     correction: factor and exponent that make standard deviations, in voxels, of information.
     f1: of what is detected with that threshold.
+    template: what an object looks like.
+    least: brightness, in units of the template, from which on a detection is an object; 0 where
+        nothing is known of images.
     """
 
     threshold: float
     correction: tuple[float, float]
     f1: float
+    template: Template
+    least: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +115,8 @@ def train(
         exported = steerable.export(done.network)
         found = trial(exported, known, how, lesson, done.middle.double().numpy(), seed)
         if found.f1 >= CONVERGED:
+            if grounds:
+                found = replace(found, least=_least(exported, how, found, grounds))
             return Detector(exported, how, found, done.losses, attempt + 1)
         tried.append(found.f1)
     raise ValueError(_hopeless(known[0], tried, architecture))
@@ -153,8 +164,9 @@ def trial(
             wrong.append(np.delete(said.information, own))
             missed += len(targets) - len(own)
     objects, others = np.concatenate(right), np.concatenate(wrong)
+    template = Template.of(known, middle)
     if not len(objects):
-        return Trial(math.inf, (1.0, -0.5), 0.0)
+        return Trial(math.inf, (1.0, -0.5), 0.0, template)
     # Half-way, in the logarithm, between the faintest objects and the strongest of all else.
     weak = float(np.quantile(objects, 0.05))
     strong = float(np.quantile(others, 0.99)) if len(others) else FAINTEST_VOTES
@@ -162,17 +174,29 @@ def trial(
     hits = int((objects >= threshold).sum())
     false = int((others >= threshold).sum())
     total = len(objects) + missed
-    correction = _correction(np.concatenate(known_by), np.concatenate(off))
-    return Trial(threshold, correction, 2 * hits / max(1, hits + false + total))
+    correction = deviation_law(np.concatenate(known_by), np.concatenate(off))
+    return Trial(threshold, correction, 2 * hits / max(1, hits + false + total), template)
 
 
-def _correction(information: Floats, off: Floats) -> tuple[float, float]:
-    """The power of information that is the standard deviation of errors `off`, `(n, 2)`.
+def deviation_law(information: Floats, off: Floats) -> tuple[float, float]:
+    """The power of information below which so many errors `off`, `(n, 2)`, lie as within a sigma.
 
-    A line through the logarithms: that of a normal variable's size is -0.635 on average.
+    A line through the logarithms with that quantile of the errors' sizes below it (R. Koenker and
+    G. Bassett, Econometrica 46, 33, 1978): large errors count as too large, not for how much.
     """
-    size = np.log(np.maximum(np.abs(off), 1e-6)).mean(axis=1) + 0.635
-    exponent, height = np.polyfit(np.log(information), size, 1) if len(size) > 9 else (-0.5, 0.0)
+    if len(information) < 10:
+        return 1.0, -0.5
+    size = np.log(np.maximum(np.abs(off), 1e-6)).ravel()
+    known = np.repeat(np.log(information), 2)
+    line = np.stack([np.ones_like(known), known], axis=1)
+    every = sparse.identity(len(size))
+    found = optimize.linprog(  # type: ignore[call-overload]  # the stubs know no sparse matrices
+        np.concatenate([[0, 0], np.full(len(size), WITHIN), np.full(len(size), 1 - WITHIN)]),
+        A_eq=sparse.hstack([sparse.csr_array(line), every, -every]),
+        b_eq=size,
+        bounds=[(None, None)] * 2 + [(0, None)] * 2 * len(size),
+    )
+    height, exponent = found.x[:2]
     return math.exp(height), float(exponent)
 
 
@@ -185,19 +209,47 @@ def raw(network: UNet, image: Images, how: Gathering, least: float) -> Detection
 
 def points(detector: Detector, image: Images) -> Points:
     """The objects in an image `(y, x)`."""
-    return calibrated(
-        raw(detector.network, image, detector.how, detector.trial.threshold), detector.trial
-    )
+    trial = detector.trial
+    said = raw(detector.network, image, detector.how, trial.threshold)
+    return calibrated(said, trial, *mirrored(image, margin(trial, detector.how)))
 
 
-def calibrated(said: Detections, trial: Trial) -> Points:
-    """Detections with their standard deviations and scores."""
+def _least(network: UNet, how: Gathering, trial: Trial, images: Sequence[Images]) -> float:
+    """How bright an object must be in images of which nobody knows what they hold."""
+    bright = []
+    for image in images:
+        said = raw(network, image, how, trial.threshold)
+        seen, start = mirrored(image, margin(trial, how))
+        bright.append(trial.template.brightness(seen, start, said.places))
+    return decisions.least_brightness(np.concatenate(bright))
+
+
+def margin(trial: Trial, how: Gathering) -> int:
+    """Voxels beside a box that tell how bright what is detected in it is."""
+    return trial.template.radius + math.ceil(how.catch) + 3
+
+
+def mirrored(image: Images, beyond: int) -> tuple[Images, tuple[int, int]]:
+    """An image with what the network sees beyond its edges, and where it then begins."""
+    return np.pad(image, beyond, mode="symmetric"), (-beyond, -beyond)
+
+
+def calibrated(said: Detections, trial: Trial, image: Images, start: tuple[int, ...]) -> Points:
+    """The objects among detections, with their standard deviations and scores.
+
+    `image` begins at `start` and holds the `margin` beside the box that they were detected in.
+    """
+    bright = np.maximum(trial.template.brightness(image, start, said.places), 0)
+    known = said.information / (said.information + trial.threshold)
+    like = bright / (bright + trial.least) if trial.least else np.ones(len(bright))
+    scores = np.minimum(known, like)
+    kept = scores >= 0.5
     factor, exponent = trial.correction
     return Points(
-        bins=said.bins,
-        places=said.places,
-        deviations=factor * np.maximum(said.information, 1e-9) ** exponent,
-        scores=said.information / (said.information + trial.threshold),
+        bins=said.bins[kept],
+        places=said.places[kept],
+        deviations=factor * np.maximum(said.information[kept], 1e-9) ** exponent,
+        scores=scores[kept],
     )
 
 

@@ -14,7 +14,7 @@ CORE = {
     "noise", "intensities", "changes", "agreement",
     "alarms", "seams", "planes", "stitching", "charts",
     "likeness", "calibrator", "explanation", "stability", "maps",
-    "crops", "selfsupervised", "detections", "detectors", "localisation",
+    "crops", "selfsupervised", "detections", "detectors", "decisions", "templates", "localisation",
 }  # fmt: skip
 EFFECTS = {
     "volumes", "publication", "sharding", "shards", "records", "pyramid", "progress", "view",

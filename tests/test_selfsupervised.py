@@ -48,6 +48,18 @@ def test_a_hopeless_crop_is_refused_with_the_reason(image, reason):
         Crop.of(image, SHOT_NOISE, "shot 1")
 
 
+def test_a_neighbour_that_the_crop_cuts_is_no_part_of_its_object():
+    alone = Crop.of(spots([(10.0, 10.0)], 1e5), SHOT_NOISE, "it")
+    beside = Crop.of(spots([(10.0, 10.0), (9.0, 20.0)], 1e5), SHOT_NOISE, "it")
+    assert beside.object.sum() == pytest.approx(alone.object.sum(), rel=0.05)
+    assert beside.middle == pytest.approx(alone.middle, abs=0.1)
+
+
+def test_a_clipped_background_is_not_taken_for_one_without_noise():
+    clipped = np.maximum(spots([(10.0, 10.0)], 1e4) - 60, 0)
+    assert Crop.of(clipped, None, "it").signal_to_noise < 500
+
+
 def test_a_scene_knows_how_its_copies_were_moved():
     crop = Crop.of(spots([(10.3, 9.6)], photons=1e6, background=100.0), SHOT_NOISE, "it")
     one = crops.scene([crop], 48, 1, Range(0.0, 0.0, 0.0), np.random.default_rng(5))
@@ -150,3 +162,14 @@ def test_what_cannot_be_learned_is_given_up_with_a_reason():
     architecture = network.design("yx", (1.0, 1.0), "d4", 8, 1)
     with pytest.raises(ValueError, match="no training of 3 finds copies of the crop again"):
         detectors.train([crop], architecture, None, 4.0, lesson, 0)
+
+
+@pytest.mark.parametrize("freedom", [4, 1000])
+def test_two_thirds_of_errors_lie_within_a_stated_deviation_whatever_their_tails(freedom):
+    generator = np.random.default_rng(0)
+    information = np.exp(generator.uniform(0, 8, 1000))
+    off = generator.standard_t(freedom, (1000, 2)) * 1.3 * information[:, None] ** -0.45
+    factor, exponent = detectors.deviation_law(information, off)
+    for half in (information < np.exp(4), information >= np.exp(4)):
+        stated = factor * information[half, None] ** exponent
+        assert 0.64 < (np.abs(off[half]) <= stated).mean() < 0.73

@@ -1,0 +1,279 @@
+"""Detection from one unlabelled crop with one decision rule, beside methods that are tuned.
+
+Each kind of object is learned from one crop of it, and the same settings serve all. What is found
+with the detector's own rule stands beside the best that any threshold could give, chosen from the
+annotations, of the same candidates and of other methods' candidates.
+"""
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from benchmarks import diffusion, placed, spotters
+from benchmarks.measurement import Figure, Measurement, Target, environment
+from benchmarks.peers import runner
+from benchmarks.placed import Kind, Placed
+from benchmarks.spotters import Candidates, Trackpy
+from pipeline import bases, detectors, network
+from pipeline.crops import Crop, Range
+from pipeline.detectors import Detector
+from pipeline.selfsupervised import Lesson
+
+Floats = npt.NDArray[np.float64]
+UNIT = 4.0
+"""Voxels that a displacement of 1 in the network's output stands for."""
+BASE = "spots_2d"
+SIDES = (2.0, 1.6, 2.5)
+"""Sides of crops, in diameters, that are tried in this order until a crop is accepted."""
+SMALLEST_SIDE = 17
+EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of the weights in a score made of weight and agreement, as LodeSTAR has it."""
+LIKE_BEST = 0.02
+"""F1 below the best of its trainings within which a training has come out well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one training found.
+
+    Attributes
+    ----------
+    images: as the network saw them, with places in its voxels.
+    found: all candidates of each image, by what the decision goes by; 1 is its threshold.
+    tuned: the best F1 of LodeSTAR's score over its exponents, and over all thresholds.
+    """
+
+    kind: Kind
+    detector: Detector
+    images: tuple[Placed, ...]
+    found: tuple[Candidates, ...]
+    tuned: float
+    seconds: float
+    refused: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="folder of annotated sets")
+    add("--kinds", nargs="+", help="of objects, by name (default: all)")
+    add("--crops", type=int, default=3, help="of each kind, each for one training (default: 3)")
+    add("--steps", type=int, default=200, help="of a training (default: 200)")
+    add("--tests", type=int, help="images of each kind to be measured on (default: all)")
+    add("--peers", type=Path, default=runner.PYTHON, help="Python of the peers' environment")
+
+
+def measure(options: argparse.Namespace) -> Measurement:
+    """Train on each crop, and look for objects that were not shown.
+
+    Raises RuntimeError where no crop of a kind can be learned from.
+    """
+    if options.quick:
+        kinds = options.kinds or ["beads"]
+        less = {"kinds": kinds, "crops": 1, "steps": min(100, options.steps), "tests": 1}
+        options = argparse.Namespace(**vars(options) | less)
+    torch.set_num_threads(1)
+    peer = Trackpy(options.peers)
+    version = peer.version
+    figures: list[Figure] = []
+    losses, seconds, well, first = [], [], [], []
+    for read in placed.kinds(options.data).values():
+        for kind in read():
+            if options.kinds and kind.name not in options.kinds:
+                continue
+            asked = tqdm(range(options.crops), desc=kind.name)
+            outcomes = [_outcome(kind, number, options) for number in asked]
+            if kind.tests:
+                rules, bests = _scores(outcomes)
+                tqdm.write(f"{kind.name}: F1 by the rule {rules}, best {bests}")
+                figures += _kind_figures(kind, outcomes, peer if version else None)
+                losses += [b - r for b, r in zip(bests, rules, strict=True)]
+                well += [score >= max(rules) - LIKE_BEST for score in rules]
+            if kind.fits is not None:
+                figures += _precision(kind.fits, outcomes)
+            if kind.movie and version:
+                figures += diffusion.figures(kind, outcomes, peer)
+            seconds += [outcome.seconds for outcome in outcomes]
+            first += [float(outcome.detector.attempts == 1) for outcome in outcomes]
+    figures += _together(losses, seconds, well, first)
+    return Measurement("detection", _told(options, version), environment(), tuple(figures))
+
+
+def _together(
+    losses: list[float], seconds: list[float], well: list[bool], first: list[float]
+) -> list[Figure]:
+    figures = [
+        Figure.of("all kinds: F1 lost to the best threshold", losses, "", Target("<=", 0.02)),
+        Figure.of("training: time of one core", seconds, "s", Target("<=", 120.0)),
+        Figure.of("trainings that converge at the first attempt", [float(np.mean(first))], ""),
+    ]
+    if len(well) > len(set(well)):
+        name = f"trainings within {LIKE_BEST:g} F1 of the best of their kind"
+        figures.append(Figure.of(name, [float(np.mean(well))], "", Target(">=", 0.95)))
+    return figures
+
+
+def _outcome(kind: Kind, number: int, options: argparse.Namespace) -> Outcome:
+    """Train on one crop of a kind; candidates in all images."""
+    begun = time.process_time()
+    detector, refused = _trained(kind, number, options.steps)
+    seconds = time.process_time() - begun
+    images = tuple(
+        Placed(
+            image.name,
+            placed.coarse(image.voxels, kind.factor),
+            (image.places + 0.5) / kind.factor - 0.5,
+            image.widths / kind.factor,
+        )
+        for image in kind.tests[: options.tests]
+    )
+    found, scored = [], []
+    for image in images:
+        candidates, agreeing = everything(detector, image.voxels)
+        found.append(candidates)
+        scored.append(agreeing)
+    radius = kind.radius / kind.factor
+    tuned = 0.0
+    if images:
+        each = [[one[n] for one in scored] for n in range(len(EXPONENTS))]
+        tuned = max(spotters.best(one, images, radius)[0] for one in each)
+    return Outcome(kind, detector, images, tuple(found), tuned, seconds, refused)
+
+
+def _trained(kind: Kind, number: int, steps: int) -> tuple[Detector, int]:
+    """A detector from one crop, and how many crops were refused before it."""
+    refused = 0
+    grounds = [placed.coarse(shot.voxels, kind.factor) for shot in kind.shots]
+    for size in SIDES:
+        side = max(SMALLEST_SIDE, int(size * kind.diameter / kind.factor) | 1)
+        generator = np.random.default_rng(number)
+        for region in placed.crops_of(kind, side * kind.factor, generator):
+            small = placed.coarse(region, kind.factor)
+            try:
+                crop = Crop.of(small, None, f"a crop of {kind.name}")
+                architecture = network.design("yx", (1.0, 1.0), "d4", 32, 2)
+                learned = bases.learned(BASE)
+                lesson = _lesson(crop, steps)
+                return (
+                    detectors.train([crop], architecture, learned, UNIT, lesson, number, grounds),
+                    refused,
+                )
+            except ValueError:
+                refused += 1
+    raise RuntimeError(f"{kind.name}: none of {refused} crops can be learned from.")
+
+
+def _lesson(crop: Crop, steps: int) -> Lesson:
+    return Lesson(
+        steps=steps,
+        learning_rate=0.006,
+        scenes=4,
+        side=8 * -(-max(48, 2 * max(crop.object.shape)) // 8),
+        copies=10,
+        within=Range(contrast=1.0, scale=0.2, background=0.3),
+        agreement=0.3,
+        silence=0.3,
+        unlabelled=0.3,
+    )
+
+
+def everything(
+    detector: Detector, voxels: npt.NDArray[np.float32]
+) -> tuple[Candidates, list[Candidates]]:
+    """All candidates by what the decision goes by, and by LodeSTAR's score for each exponent."""
+    trial = detector.trial
+    said = detectors.raw(detector.network, voxels, detector.how, detectors.FAINTEST_VOTES)
+    seen, start = detectors.mirrored(voxels, detectors.margin(trial, detector.how))
+    bright = trial.template.brightness(seen, start, said.places) / trial.least
+    decided = np.where(said.information >= trial.threshold, np.maximum(bright, 0), 0)
+    kept = said.information >= trial.threshold / 30
+    agreement = np.log(np.maximum(said.spread, 1e-3))
+    agreeing = [
+        Candidates(
+            said.places[kept],
+            (share * np.log(said.information) - 2 * (1 - share) * agreement)[kept],
+        )
+        for share in EXPONENTS
+    ]
+    return Candidates(said.places, decided), agreeing
+
+
+def _scores(outcomes: list[Outcome]) -> tuple[list[float], list[float]]:
+    """F1 of each training with its own rule, and with the best threshold."""
+    rules, bests = [], []
+    for outcome in outcomes:
+        radius = outcome.kind.radius / outcome.kind.factor
+        rules.append(spotters.f1(outcome.found, outcome.images, radius, 1.0))
+        best = spotters.best(outcome.found, outcome.images, radius)[0]
+        bests.append(max(best, rules[-1]))
+    return rules, bests
+
+
+def _kind_figures(kind: Kind, outcomes: list[Outcome], peer: Trackpy | None) -> list[Figure]:
+    rules, bests = _scores(outcomes)
+    images, radius = outcomes[0].images, kind.radius / kind.factor
+    diameter, dark = kind.diameter / kind.factor, kind.dark
+    rows = [
+        Figure.of(f"{kind.name}: one crop, one rule, F1", rules, ""),
+        Figure.of(f"{kind.name}: one crop, best threshold, F1", bests, ""),
+        Figure.of(
+            f"{kind.name}: one crop, LodeSTAR's score, best exponent and threshold, F1",
+            [outcome.tuned for outcome in outcomes],
+            "",
+        ),
+    ]
+    other = {"Laplacian of Gaussian": [spotters.laplacian(i, diameter, dark) for i in images]}
+    if peer:
+        other["trackpy"] = peer.locate(images, diameter, dark)
+    for name, found in other.items():
+        score = spotters.best(found, images, radius)[0]
+        rows.append(Figure.of(f"{kind.name}: {name}, best threshold, F1", [score], ""))
+    refused = sum(outcome.refused for outcome in outcomes)
+    if refused:
+        rows.append(Figure.of(f"{kind.name}: crops refused before", [float(refused)], "crops"))
+    return rows
+
+
+def _precision(fits: Floats, outcomes: list[Outcome]) -> list[Figure]:
+    """Beside independent Gaussian fits, less the mean difference, which is a matter of origin."""
+    off = []
+    for outcome in outcomes:
+        found = detectors.points(outcome.detector, outcome.images[0].voxels)
+        own, theirs = detectors.matched(found.places, fits, 1.0)
+        each = found.places[own] - fits[theirs]
+        off.append(float(np.sqrt(np.square(each - each.mean(axis=0)).mean())))
+    name = "beads: root mean square difference from Gaussian fits, along one axis"
+    return [Figure.of(name, off, "voxels")]
+
+
+def _told(options: argparse.Namespace, version: str | None) -> tuple[str, ...]:
+    images = f"at most {options.tests} images of each kind" if options.tests else "all test images"
+    return (
+        (
+            f"{options.crops} crops of each kind, one training each of {options.steps} steps from "
+            f"the base {BASE}, the same settings for all; measured on {images}, none of which was "
+            "learned from. A crop is of an object drawn from the clearer half of those that stand "
+            "free; where it is refused, of the next. The images that crops are of are also seen "
+            "without their annotations: as grounds of scenes, and to decide how bright an object "
+            "must be. Spots are learned from on the left third of their image."
+        ),
+        (
+            "Objects wider than 11 voxels are looked at on a coarser level, by all methods. Found "
+            f"is what lies within {placed.SPOT_RADIUS:g} voxels of a spot, half a diameter of "
+            "others' middle. Of smears the green channel is seen."
+        ),
+        (
+            "'best threshold' is chosen on the test annotations themselves, for each kind: what no "
+            "user can have. LodeSTAR's score is weight and agreement of the votes to exponents "
+            "that sum to 1, of our networks' votes: its own network was not run. Laplacian of "
+            "Gaussian: maxima over three widths. Both it and trackpy are told diameter and "
+            "polarity. Spotiflow was not run: its weights come from a hub, not with the package."
+        ),
+        f"trackpy {version}." if version else "trackpy: not measured, it is not installed.",
+    )
