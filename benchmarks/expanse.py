@@ -14,15 +14,14 @@ from pipeline.tiles import Box, Level
 
 TYPE = np.dtype("uint16")
 AXES = "czyx"
-EVERY = 8
-"""Of so many columns of shards along z, one has objects, in its two uppermost shards."""
-FILLED = tuple((16, y, x) for y in range(32, 512, 128) for x in range(32, 512, 128))
-"""Where, in such a shard, lie blocks of objects: amid tiles, so that their neighbours see none.
+FULL = (2, 1, 2)
+"""So many shards along z, y and x, from the corner of any volume, are full of objects.
 
-There are so many that what can coincide in a job does so in a small volume, too: memory is then
-compared over sizes, not over how often one was lucky.
+All that can coincide in a job does so there, in the smallest volume as in the largest: memory is
+then compared over sizes, not over how often one was lucky.
 """
-BLOCK = (32, 64, 64)
+BLOCK = (64, 128, 128)
+"""Objects repeat after so many voxels."""
 WINDOW = (100.0, 250.0)
 CROWD = 2500
 """Voxels per object there."""
@@ -81,7 +80,7 @@ def written(receipt: Path, gigabytes: float) -> Path:
     for index in itertools.product(*map(range, grid)):
         start = (0, *(i * side for i, side in zip(index, shard, strict=True)))
         box = Box(start, (1, *(a + side for a, side in zip(start[1:], shard, strict=True))))
-        full = index[0] < 2 and (index[1] * grid[2] + index[2]) % EVERY == 0
+        full = all(i < n for i, n in zip(index, FULL, strict=True))
         file = store / volumes.shard_file(level, box)
         if full in originals:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -100,9 +99,7 @@ def _grid(count: int) -> tuple[int, int, int]:
 
 
 def _voxels(shard: tuple[int, ...], full: bool) -> npt.NDArray[np.uint16]:
-    voxels = np.zeros(shard, TYPE)
-    if full:
-        block, _ = staging.scattered(BLOCK, math.prod(BLOCK) // CROWD, np.random.default_rng(0))
-        for start in FILLED:
-            voxels[tuple(slice(a, a + n) for a, n in zip(start, BLOCK, strict=True))] = block
-    return voxels
+    if not full:
+        return np.zeros(shard, TYPE)
+    block, _ = staging.scattered(BLOCK, math.prod(BLOCK) // CROWD, np.random.default_rng(0))
+    return np.tile(block, [side // n for side, n in zip(shard, BLOCK, strict=True)]).astype(TYPE)

@@ -95,7 +95,9 @@ class Segment:
         if not workers:
             raise ValueError(too_little(takes, granted))
         group = takes.group(granted, workers)
-        kept_bytes = 1e6 * (granted - takes.total_mb(workers, group))
+        spare_mb = max(0.0, granted - takes.total_mb(workers, group))
+        # No more than around one shard, so that a larger volume takes no more memory.
+        kept_bytes = 1e6 * min(spare_mb, takes.seen_mb)
         Sweep(self._reader, boxes, put, workers, group, kept_bytes).run()
 
 

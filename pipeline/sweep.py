@@ -1,6 +1,6 @@
 """Shards, one group after the other: forward passes over tiles, then labels and measurements.
 
-Each group is one Dask graph. What a later group needs of a tile is kept until then, or asked again.
+Each group is one Dask graph. What a later group needs of a tile is kept until then.
 
     read --> see (network) --> centres of a tile --> labels of a block --> shard
                  |                                     ^
@@ -89,7 +89,7 @@ class Sweep:
         self.writing: list[Future[None]] = []
         self.flat: dict[float, Pointers] = {}
         self.chunks = Chunks(self.view.volume)
-        self.kept = Kept(kept_bytes)
+        self.kept = Kept(kept_bytes, reader.parts)
         for number, box in enumerate(self.boxes):
             voting = self._voting(self._owning(self._mine(box)))
             self.kept.expect(number, self._beneath(box), voting)

@@ -10,7 +10,7 @@ CORE = {
     "tiles", "network", "losses", "shots", "training", "instances", "labelling", "fields",
     "steerable", "certificate", "ngff", "objects", "metrics", "figures", "simulate",
     "outlines", "gate", "compose", "grounds", "phantoms", "imaging", "trials", "optics", "physics",
-    "resample", "footprint", "planning", "algebra", "sampling", "kept",
+    "resample", "footprint", "planning", "algebra", "sampling",
     "noise", "intensities", "changes", "agreement",
     "alarms", "seams", "planes", "stitching", "charts",
     "likeness", "calibrator", "explanation", "stability", "maps",
@@ -24,7 +24,7 @@ EFFECTS = {
     "formats_bioio", "raw_planes", "annotations", "label_images", "drawings",
     "marks", "lessons", "members", "formats_plates", "formats_imagexpress", "formats_cv8000",
     "campaigns", "spot_checks", "copying", "adoption", "storage", "boundaries", "provenance",
-    "former", "schedule", "prospects", "origins", "crate",
+    "former", "schedule", "prospects", "origins", "crate", "kept",
 }  # fmt: skip
 CLUSTER = {
     "cluster",
