@@ -14,14 +14,15 @@ from pipeline.tiles import Box, Level
 
 TYPE = np.dtype("uint16")
 AXES = "czyx"
-FULL = (2, 1, 2)
-"""So many shards along z, y and x, from the corner of any volume, are full of objects.
+FULL = (2, 1, 1)
+"""So many shards along z, y and x, from the corner of any volume, have objects."""
+FILLED = tuple((16, y, x) for y in range(32, 512, 128) for x in range(32, 512, 128))
+"""Where, in such a shard, lie blocks of objects: amid tiles, so that their neighbours see none.
 
-All that can coincide in a job does so there, in the smallest volume as in the largest: memory is
-then compared over sizes, not over how often one was lucky.
+There are so many that what can coincide in a job does so in a small volume, too, and as many in a
+large one: memory is then compared over sizes, not over how often one was lucky.
 """
-BLOCK = (64, 128, 128)
-"""Objects repeat after so many voxels."""
+BLOCK = (32, 64, 64)
 WINDOW = (100.0, 250.0)
 CROWD = 2500
 """Voxels per object there."""
@@ -99,7 +100,9 @@ def _grid(count: int) -> tuple[int, int, int]:
 
 
 def _voxels(shard: tuple[int, ...], full: bool) -> npt.NDArray[np.uint16]:
-    if not full:
-        return np.zeros(shard, TYPE)
-    block, _ = staging.scattered(BLOCK, math.prod(BLOCK) // CROWD, np.random.default_rng(0))
-    return np.tile(block, [side // n for side, n in zip(shard, BLOCK, strict=True)]).astype(TYPE)
+    voxels = np.zeros(shard, TYPE)
+    if full:
+        block, _ = staging.scattered(BLOCK, math.prod(BLOCK) // CROWD, np.random.default_rng(0))
+        for start in FILLED:
+            voxels[tuple(slice(a, a + n) for a, n in zip(start, BLOCK, strict=True))] = block
+    return voxels

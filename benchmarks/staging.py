@@ -46,8 +46,6 @@ SMALL = {
     },
 }
 """A network and a training that take seconds."""
-LIGHT = {"network": {"width": {"yx": 8, "zyx": 8}}}
-"""What makes it cheap to run, too."""
 
 
 def here(work: Any) -> None:
@@ -136,11 +134,6 @@ def ingesting(acquired: Acquisition, chunk: Sequence[int], shard: Sequence[int])
 def small_model(folder: Path, space: str) -> Path:
     """Train a small network on a simulated image. Returns its receipt."""
     return _learnt(folder, f"small_{space}", space, {"base": "none"} | SMALL)
-
-
-def light_model(folder: Path, space: str) -> Path:
-    """Train a network that takes little time and memory on any image. Returns its receipt."""
-    return _learnt(folder, f"light_{space}", space, {"base": "none"} | _merged(SMALL, LIGHT))
 
 
 def tuned_model(folder: Path, base: str, space: str) -> Path:

@@ -93,11 +93,12 @@ SCORED = (
 )
 GROWN = (
     "Memory: volumes of so many GB of 16-bit voxels, shards of config.yaml. "
-    f"{' x '.join(map(str, expanse.FULL))} shards at one corner are full of objects, so that all "
-    "that can coincide in a job does so in the smallest as in the largest; the other voxels are "
-    "zeros, whose forward passes are shared. Labels are written for all. The network is a small "
-    "one, so that its passes hide little of what else grows. The time per voxel is that of such a "
-    "volume, with its reading, labels and checks."
+    f"{' x '.join(map(str, expanse.FULL))} shards at one corner have {len(expanse.FILLED)} blocks "
+    "of objects each, so that passes, labels and writing coincide in the smallest as in the "
+    "largest; the other voxels are zeros, whose forward passes are shared. Labels are written for "
+    "all. The time per voxel is that of such a volume, with its reading, labels and checks, not "
+    "of the network. What lies in memory for later shards, in a denser volume, is no more than what "
+    "lies around one."
 )
 
 
@@ -148,8 +149,9 @@ def measure(options: argparse.Namespace) -> Measurement:
             shutil.rmtree(folder)
         if sizes:
             told.append(GROWN)
-            light = staging.light_model(Path(temporary) / "models", "zyx")
-            figures += flatness(Path(temporary), light, sizes)
+            kind = KINDS["3-D"]
+            model = staging.tuned_model(Path(temporary) / "models", kind.base, kind.axes)
+            figures += flatness(Path(temporary), model, sizes)
     return Measurement("throughput", tuple(told), here, tuple(figures))
 
 

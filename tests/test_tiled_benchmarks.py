@@ -220,6 +220,7 @@ def test_an_expanse_has_all_its_shards_and_objects_in_those_at_a_corner(
     )
     campaign = staging.campaign().model_copy(update={"ingest": small})
     monkeypatch.setattr(staging, "campaign", lambda: campaign)
+    monkeypatch.setattr(expanse, "FILLED", ((2, 4, 4),))
     monkeypatch.setattr(expanse, "BLOCK", (4, 16, 16))
     image = expanse.written(tmp_path / "ingest" / "wide.json", 40 * 8 * 32 * 32 * 2 / 1e9)
     volume = volumes.open_volume(receipts.result(image, "volume"))
