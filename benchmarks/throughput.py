@@ -97,7 +97,7 @@ GROWN = (
     "of objects each, so that passes, labels and writing coincide in the smallest as in the "
     "largest; the other voxels are zeros, whose forward passes are shared. Labels are written for "
     "all. The time per voxel is that of such a volume, with its reading, labels and checks, not "
-    "of the network. What lies in memory for later shards, in a denser volume, is no more than what "
+    "of the network. What a denser volume keeps in memory for later shards is no more than what "
     "lies around one."
 )
 
