@@ -32,7 +32,7 @@ BASE = "spots_2d"
 SIDES = (2.0, 1.6, 2.5)
 """Sides of crops, in diameters, that are tried in this order until a crop is accepted."""
 SMALLEST_SIDE = 17
-EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+EXPONENTS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Of the weights in a score made of weight and agreement, as LodeSTAR has it."""
 LIKE_BEST = 0.02
 """F1 below the best of its trainings within which a training has come out well."""

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy import ndimage, sparse, spatial
+from scipy.sparse import csgraph
 
 from benchmarks.peers import exchange
 from benchmarks.placed import Placed
-from pipeline import detectors
 
 Floats = npt.NDArray[np.float64]
-THRESHOLDS = 80
+THRESHOLDS = 60
 """How many are tried where the best is looked for."""
 SIZES = (0.7, 1.0, 1.4)
 """Widths of the Laplacian of Gaussian, in those that fit the diameter best."""
@@ -42,10 +42,23 @@ def f1(
     hits = said = wanted = 0
     for each, image in zip(found, images, strict=True):
         kept = each.places[each.strengths >= threshold]
-        hits += len(detectors.matched(kept, image.places, radius)[0])
+        hits += _pairs(kept, image.places, radius)
         said += len(kept)
         wanted += len(image.places)
     return 2 * hits / max(1, said + wanted)
+
+
+def _pairs(found: Floats, wanted: Floats, radius: float) -> int:
+    """How many can be paired, one to one, within a distance."""
+    if not len(found) or not len(wanted):
+        return 0
+    near = spatial.cKDTree(found).query_ball_tree(spatial.cKDTree(wanted), radius)
+    rows = np.repeat(np.arange(len(near)), [len(each) for each in near])
+    columns = np.array([column for each in near for column in each], np.int64)
+    shape = (len(found), len(wanted))
+    able = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape)
+    partners = csgraph.maximum_bipartite_matching(able, perm_type="column")
+    return int((partners >= 0).sum())
 
 
 def best(
