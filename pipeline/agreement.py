@@ -13,6 +13,8 @@ from pipeline.metrics import Score
 
 OVERLAPS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """Of COCO: from this half on, an object has at most one partner, so nothing need be chosen."""
+ERRORS = ("split", "merged", "displaced", "missed", "false")
+"""Kinds of errors, in this order."""
 PARTS = 3
 """Small, middle and large: as many reference objects each."""
 
@@ -96,9 +98,27 @@ def by_size(frames: Sequence[Objects], overlap: float) -> list[Sized]:
     return found
 
 
-def errors(counted: Sequence[Shared], overlap: float) -> dict[str, int]:
-    """Reference objects that were split, merged, missed or found elsewhere; and false objects."""
-    names = {"split": "split", "merged": "merged", "moved": "displaced"}
-    names |= {"lost": "missed", "gained": "false"}
-    told = [changes.fates(one, overlap).counts() for one in counted]
-    return {name: sum(one[kind] for one in told) for kind, name in names.items()}
+@dataclass(frozen=True, slots=True)
+class Error:
+    """One thing that went wrong, and the ids of the objects that it is about, on either side."""
+
+    kind: str
+    reference: tuple[int, ...]
+    predicted: tuple[int, ...]
+
+
+def errors(counted: Shared, overlap: float) -> list[Error]:
+    """What went wrong in one frame, kind by kind; `overlap` is that of a found object.
+
+    Reference objects that were split into several, that lie together in one (merged), that were
+    found elsewhere or with other outlines (displaced), and that nothing was found of (missed); and
+    what was found of nothing (false). Each object is part of at most one error.
+    """
+    told = changes.fates(counted, overlap)
+    return [
+        *(Error("split", (one,), parts) for one, parts in told.split.items()),
+        *(Error("merged", parts, (one,)) for one, parts in told.merged.items()),
+        *(Error("displaced", (before,), (after,)) for before, after in told.moved),
+        *(Error("missed", (one,), ()) for one in told.lost),
+        *(Error("false", (), (one,)) for one in told.gained),
+    ]

@@ -14,6 +14,8 @@ LEVEL = 1e-3
 """Probability that a check goes red where nothing is harmed, all of its tests together."""
 FEWEST = 8
 """Values from which on an outlier among them can be told."""
+NAMED = 8
+"""Places that a sentence names at most."""
 SIDE = 2
 """Neighbours on either side whose median is what a value of a series is expected to be."""
 
@@ -99,9 +101,3 @@ def trend(values: Sequence[float]) -> tuple[float, float]:
         return 0.0, 1.0
     found = stats.kendalltau(np.arange(len(values)), values)
     return float(found.statistic), float(found.pvalue)
-
-
-def listed(numbers: Sequence[int], most: int = 8) -> str:
-    """Numbers as a sentence has them."""
-    said = ", ".join(map(str, numbers[:most]))
-    return said if len(numbers) <= most else f"{said} and {len(numbers) - most} more"

@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline import config
 from pipeline.config import Campaign
-from pipeline.faults import listed
 from pipeline.sections import EVERY, Acquisition, Model
+from pipeline.sentences import listed
 
 NAMED = 12
 """Acquisitions that a sentence lists at most."""

@@ -115,8 +115,9 @@ def _recorded(options: argparse.Namespace) -> Iterator[None]:
         {name: dataclasses.asdict(job) for name, job in jobs.items()},
     )
     if options.command == "report":
-        from pipeline import crate
+        from pipeline import crate, report_costs
 
+        report_costs.write(options.receipt)
         crate.write(options.receipt)
 
 
@@ -433,6 +434,6 @@ def _prune(options: argparse.Namespace) -> None:
 
 
 def _summary(options: argparse.Namespace) -> None:
-    from pipeline import report
+    from pipeline import report_summary
 
-    print(report.summary(options.receipt))
+    print(report_summary.summary(options.receipt))

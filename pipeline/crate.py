@@ -46,7 +46,7 @@ def write(report: Path) -> Path:
     Returns the file.
     """
     last = origins.opened(report)
-    made = list(_chain(last))
+    made = list(origins.chain(last))
     crate = ROCrate(version=SPECIFICATION)
     crate.name = f"Equiscope campaign {last.recipe['settings']['campaign']}"
     crate.description = (
@@ -83,21 +83,6 @@ def write(report: Path) -> Path:
     partial.write_text(whole + "\n", encoding="utf-8")
     partial.replace(last.results / METADATA)
     return last.results / METADATA
-
-
-def _chain(last: Original) -> Iterator[Original]:
-    """All receipts that one rests on, each after those that it was made from."""
-    seen: set[Path] = set()
-
-    def follow(one: Original) -> Iterator[Original]:
-        for name in one.recipe["inputs"]:
-            receipt = origins.receipt_of(one, name)
-            if receipt.is_file() and receipt not in seen and one.stage != "ingest":
-                seen.add(receipt)
-                yield from follow(origins.opened(receipt))
-        yield one
-
-    yield from follow(last)
 
 
 def _workflow(crate: ROCrate, results: Path) -> Entity:

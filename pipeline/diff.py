@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline import campaigns, prospects, provenance, readers, receipts, schedule
 from pipeline.config import Campaign
-from pipeline.faults import listed
 from pipeline.prospects import Prospect
+from pipeline.sentences import listed
 
 NAMED = 8
 """Results that a sentence lists at most."""

@@ -8,12 +8,6 @@ from typing import Any
 from pydantic import ValidationError
 
 
-def listed(names: Sequence[str], most: int) -> str:
-    """Names as a sentence has them: `most` of them, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}"
-
-
 def explain(path: Path, values: dict[str, Any], error: ValidationError) -> str:
     """One sentence per setting that is wrong."""
     said: dict[tuple[str | int, ...], list[str]] = {}

@@ -261,24 +261,6 @@ def untrained(labels: Labels, trained: npt.NDArray[np.bool_]) -> Labels:
     return np.where(drop[place].reshape(labels.shape), 0, labels)
 
 
-def unmatched(predicted: Labels, reference: Labels, threshold: float) -> tuple[Labels, Labels]:
-    """Ids of predicted and of reference objects that none on the other side overlaps enough.
-
-    Enough is `threshold` in intersection over union. The largest objects come first.
-    """
-    found, p, found_voxels = np.unique(predicted, return_inverse=True, return_counts=True)
-    wanted, r, wanted_voxels = np.unique(reference, return_inverse=True, return_counts=True)
-    pairs, shared = np.unique(p.ravel() * len(wanted) + r.ravel(), return_counts=True)
-    i, j = np.divmod(pairs, max(len(wanted), 1))
-    union = found_voxels[i] + wanted_voxels[j] - shared
-    good = (found[i] != 0) & (wanted[j] != 0) & (shared >= threshold * union)
-    lonely = []
-    for ids, voxels, hit in ((found, found_voxels, i[good]), (wanted, wanted_voxels, j[good])):
-        left = np.setdiff1d(np.flatnonzero(ids != 0), hit)
-        lonely.append(ids[left[np.argsort(-voxels[left], kind="stable")]])
-    return lonely[0], lonely[1]
-
-
 def deviating(counts: Sequence[int]) -> list[int]:
     """Frames whose count is far from that of the two frames before and after.
 

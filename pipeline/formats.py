@@ -7,7 +7,6 @@ from pathlib import Path
 
 from pipeline import formats_arrays, formats_bioio, formats_cv8000, formats_imagexpress, formats_n5
 from pipeline.config import is_pattern
-from pipeline.faults import listed
 from pipeline.formats_arrays import HDF5, MRC, ZARR
 from pipeline.formats_bioio import BIOIO
 from pipeline.formats_cv8000 import CV8000
@@ -18,6 +17,7 @@ from pipeline.formats_planes import PLANES
 from pipeline.formats_tiff import TIFF
 from pipeline.formats_vendors import LIF, ND2
 from pipeline.headers import Format, Header, Voxels
+from pipeline.sentences import listed
 
 ONLY = "only"
 """The setting that takes the one image of a file."""

@@ -1,11 +1,15 @@
-"""Maps: where in a field objects are suspicious, and how suspicious they are."""
+"""Maps: where in a field objects are suspicious, how suspicious they are, how bright voxels are."""
 
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from pipeline.figures import LINES
 
 Floats = npt.NDArray[np.float64]
 COLOURS = "cividis"
@@ -46,3 +50,16 @@ def _plot(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def intensities(shares: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
+    """Which share of the voxels has which intensity: of each channel, bins' begins and shares."""
+    figure, axes = _plot("intensity", "share of voxels")
+    for colour, (name, (values, share)) in zip(
+        itertools.cycle(LINES), shares.items(), strict=False
+    ):
+        axes.step(values, share, where="post", color=colour, label=name, linewidth=1.2)
+    axes.set_yscale("log")
+    if len(shares) > 1:
+        axes.legend(frameon=False, fontsize=8)
+    return figure

@@ -18,8 +18,8 @@ from pipeline import (
     weights,
 )
 from pipeline.config import IngestTask
-from pipeline.faults import listed
 from pipeline.prospects import changed
+from pipeline.sentences import listed
 
 NAMED = 4
 """Packages that a sentence lists at most."""
@@ -64,6 +64,21 @@ def opened(receipt: Path) -> Original:
     except KeyError as lacking:
         raise ValueError(f"{receipt} is no receipt: it has no {lacking}.") from None
     return Original(receipt, receipt.parents[depth], recipe, facts)
+
+
+def chain(last: Original) -> Iterator[Original]:
+    """All receipts that one rests on, each after those that it was made from."""
+    seen: set[Path] = set()
+
+    def follow(one: Original) -> Iterator[Original]:
+        for name in one.recipe["inputs"]:
+            receipt = receipt_of(one, name)
+            if receipt.is_file() and receipt not in seen and one.stage != "ingest":
+                seen.add(receipt)
+                yield from follow(opened(receipt))
+        yield one
+
+    yield from follow(last)
 
 
 def changed_inputs(original: Original) -> Iterator[str]:

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import alarms
-from pipeline.alarms import FEWEST, LEVEL, Check
+from pipeline.alarms import FEWEST, LEVEL, NAMED, Check
 from pipeline.intensities import sharpness
+from pipeline.sentences import listed
 
 WINDOW = 256
 """Voxels, at most, of the middle of a plane whose sharpness and place are measured."""
@@ -118,7 +119,7 @@ def _empty(means: Sequence[float], found: Sequence[Plane], what: str) -> Check:
     blank = {plane.number for plane in found if plane.spread == 0}
     blank |= {number for number, mean in enumerate(means) if mean == 0}
     if blank and len(blank) < len(means):
-        said = alarms.listed(sorted(blank))
+        said = listed(sorted(blank), NAMED)
         return Check(name, "alarm", f"{what} {said} holds one value everywhere: it was not taken.")
     if blank:
         return Check(name, "alarm", f"Every {what} holds one value everywhere.")
@@ -132,7 +133,7 @@ def _saturated(found: Sequence[Plane], what: str) -> Check:
         return Check(
             name,
             "alarm",
-            f"more than {SATURATED:.0%} of {what} {alarms.listed(over)} is saturated.",
+            f"more than {SATURATED:.0%} of {what} {listed(over, NAMED)} is saturated.",
         )
     return Check(name, "fine", f"No {what} has more than {SATURATED:.0%} saturated voxels.")
 
@@ -145,7 +146,7 @@ def _brightness(means: Sequence[float], what: str) -> Check:
     level = np.log(np.maximum(values, 1e-3 * max(float(np.abs(values).max()), 1e-30)))
     if odd := alarms.leaping(level.tolist(), LEVEL, DIMMER):
         return Check(
-            name, "alarm", f"{what} {alarms.listed(odd)} is brighter or dimmer than its neighbours."
+            name, "alarm", f"{what} {listed(odd, NAMED)} is brighter or dimmer than its neighbours."
         )
     return Check(name, "fine", f"No {what} leaps away from its neighbours.")
 
@@ -159,7 +160,7 @@ def _focus(found: Sequence[Plane], what: str) -> Check:
     below = values < alarms.expected(values)
     odd = [told[i][0] for i in alarms.leaping(values.tolist(), LEVEL, BLURRED) if below[i]]
     if odd:
-        return Check(name, "alarm", f"{what} {alarms.listed(odd)} is out of focus.")
+        return Check(name, "alarm", f"{what} {listed(odd, NAMED)} is out of focus.")
     return Check(name, "fine", f"No {what} is less sharp than its neighbours.")
 
 
@@ -177,7 +178,7 @@ def _place(found: Sequence[Plane], what: str) -> Check:
         return Check(name, "off", f"Neighbouring {what}s move all the time: objects do, or all.")
     if odd:
         return Check(
-            name, "alarm", f"{what} {alarms.listed(odd)} is shifted against the one before."
+            name, "alarm", f"{what} {listed(odd, NAMED)} is shifted against the one before."
         )
     drift = np.hypot(*usual)
     if drift >= 1:

@@ -20,6 +20,8 @@ from typing import Any
 from pipeline import __version__, receipts
 
 ENDING = ".provenance.json"
+COST = "cost.html"
+"""A report's page that tells of time and machines: no result, for it is never the same again."""
 EARLIER = "earlier"
 """What made the results that came before, by their receipts: they may come back."""
 PACKAGE = Path(__file__).parent
@@ -166,7 +168,8 @@ def results(receipt: Path, made: Mapping[str, Any]) -> list[Path]:
     if made["recipe"]["stage"] == "report":
         # which files there are, the report knows; locks and what is half-written begin with a dot
         beside = sorted(receipt.parent.iterdir())
-        return [p for p in beside if p.suffix != ".json" and not p.name.startswith(".")]
+        named = [p for p in beside if not p.name.startswith(".") and p.name != COST]
+        return [p for p in named if p.suffix != ".json"]
     names = (made["facts"].get(kind) for kind in ("volume", "model", "base", "plate"))
     return [receipt.parent / name for name in names if name]
 

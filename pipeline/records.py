@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import receipts
-from pipeline.faults import listed
+from pipeline.sentences import listed
 from pipeline.tiles import Box, Level, boxes
 
 log = logging.getLogger("equiscope.records")

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import former, origins, provenance, receipts, volumes
-from pipeline.faults import listed
 from pipeline.origins import Original
 from pipeline.prospects import changed
+from pipeline.sentences import listed
 
 log = logging.getLogger("equiscope.replay")
 NAMED = 4

@@ -1,22 +1,21 @@
-"""Report: one page that shows every result, scores it, and leads with what not to trust."""
+"""Report: a page on the campaign that leads with what not to trust, and one on each acquisition."""
 
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from pipeline import (
-    __version__,
     annotations,
-    gate,
     publication,
     receipts,
     report_changes,
     report_checks,
     report_doubts,
+    report_image,
+    report_montages,
+    report_pages,
     report_pictures,
     report_quality,
     report_scores,
@@ -26,79 +25,91 @@ from pipeline import (
 from pipeline.annotations import Annotated
 from pipeline.config import ReportTask
 from pipeline.likeness import Known
-from pipeline.report_prediction import Picture, Prediction
+from pipeline.report_checks import Measured
+from pipeline.report_errors import Errors
+from pipeline.report_pages import ERRORS, FOLDERS, LOOK_FIRST, PAGE, PAGES, PICTURES
+from pipeline.report_prediction import Prediction
 from pipeline.sections import Shot
 
 log = logging.getLogger("equiscope.report")
-TEMPLATE = Path(__file__).with_name("report.html.j2")
-PAGE, PICTURES, LOOK_FIRST = "report.html", "pictures", "look_first"
-STEADY = 0.1
-"""A gap that changes by less than this share stays as wide as it is."""
+BUILDING = ".report.building"
+Pair = tuple[str, str]
+References = list[tuple[dict[str, str], Annotated]]
 
 
 def report(
-    receipt: Path, results: Path, predictions: Mapping[tuple[str, str], Path], task: ReportTask
+    receipt: Path, results: Path, predictions: Mapping[Pair, Path], task: ReportTask
 ) -> None:
-    """Write `report.html`, `pictures/` and `look_first/` beside the receipt, then the receipt.
+    """Write `report.html`, the pages, pictures and tables beside the receipt, then the receipt.
 
-    `predictions` gives the predict receipt of each (model, acquisition).
+    `predictions` gives the predict receipt of each (model, acquisition). Acquisitions are opened
+    one at a time: memory does not grow with their number.
     Raises ValueError where results do not belong together: a stage has yet to run again.
     """
     # plan
-    found = [_open(results, *pair, path) for pair, path in sorted(predictions.items())]
-    known = {(p.model, p.acquisition): _references(p, task) for p in found}
+    known, learned_from = dict[Pair, References](), dict[str, list[Prediction]]()
     inputs = {f"{m}/{a}": receipts.identity(path) for (m, a), path in sorted(predictions.items())}
+    for pair, path in sorted(predictions.items()):
+        prediction = _open(results, *pair, path)
+        known[pair] = _references(prediction, task)
+        here = learned_from.setdefault(prediction.model, [])
+        if prediction.shots:
+            here.append(prediction)
+        inputs |= report_changes.inputs([prediction])
     inputs |= {
         said["labels"]: receipts.file_fingerprint(labels.source.path)
         for references in known.values()
         for said, labels in references
     }
-    inputs |= report_changes.inputs(found)
     recipe = receipts.recipe("report", task.model_dump(mode="json"), inputs)
 
     # act
-    shown, pictures, models = [], dict[str, Picture](), dict.fromkeys(m for m, _ in known)
-    like = {name: report_quality.known([p for p in found if p.model == name]) for name in models}
-    for prediction in found:
-        log.info("%s on %s", prediction.model, prediction.acquisition)
-        bundle = results / "finetune" / f"{prediction.model}.model"
-        against = known[prediction.model, prediction.acquisition]
-        entry = _entry(prediction, against, task, like[prediction.model], bundle)
-        pictures |= {f"{entry['name']}-{key}": p for key, p in entry["pictures"].items()}
-        shown.append(entry)
-    compared = [_compared(name, [e["p"] for e in shown if e["model"] == name]) for name in models]
-    _publish(receipt.parent / PICTURES, {f"{name}.png": p.png for name, p in pictures.items()})
-    ranked = {f"{e['name']}.csv": e["regions"] for e in shown if e["quality"]}
-    _publish(receipt.parent / LOOK_FIRST, ranked)
-    partial = receipt.with_name(".report.html.partial")
-    partial.write_text(_page(task, shown, compared), encoding="utf-8")
-    partial.replace(receipt.with_name(PAGE))
+    building, names = _begun(receipt.parent), sorted({acquisition for _, acquisition in known})
+    like = {model: report_quality.known(found) for model, found in learned_from.items()}
+    said, measured = dict[str, dict[str, Any]](), {model: list[Measured]() for model in like}
+    for acquisition in names:
+        shown = []
+        for model in (m for m, a in known if a == acquisition):
+            log.info("%s on %s", model, acquisition)
+            p = _open(results, model, acquisition, predictions[model, acquisition])
+            bundle = results / "finetune" / f"{model}.model"
+            shown.append(_entry(p, known[model, acquisition], task, like[model], bundle))
+            said[f"{model}/{acquisition}"] = _facts(shown[-1])
+            measured[model].append(report_checks.measured(p))
+            _put(building, shown[-1])
+        image = report_image.image(results, shown[0]["p"])
+        page = report_pages.acquisition(task, acquisition, names, image, shown, said)
+        (building / PAGES / f"{acquisition}.html").write_text(page, encoding="utf-8")
+    models = [_model(results, *item) for item in measured.items()]
+    (building / PAGE).write_text(report_pages.campaign(task, said, models), encoding="utf-8")
+    for folder in FOLDERS:
+        publication.publish(building / folder, receipt.parent / folder)
+    (building / PAGE).replace(receipt.with_name(PAGE))
+    building.rmdir()
 
     # receipt
-    said = {f"{entry['model']}/{entry['acquisition']}": _facts(entry) for entry in shown}
-    checks = {entry["model"]: report_checks.facts(entry["checks"]) for entry in compared}
+    checks = {entry["model"]: report_checks.facts(entry["checks"]) for entry in models}
     facts = {"page": PAGE, "results": said, "checks": checks}
     receipts.write(receipt, {"recipe": recipe, "facts": facts})
 
 
-def summary(receipt: Path) -> str:
-    """What a campaign found and how far to trust it, in a few lines, and where to look.
+def _begun(folder: Path) -> Path:
+    """An empty folder in which the report grows, so that what it takes the place of stays whole."""
+    building = folder / BUILDING
+    shutil.rmtree(building, ignore_errors=True)
+    for name in FOLDERS:
+        (building / name).mkdir(parents=True)
+    return building
 
-    Raises ValueError where there is no report, or its page is gone.
-    """
-    page = receipts.result(receipt, "page")
-    lines = []
-    for name, result in receipts.read(receipt)["facts"]["results"].items():
-        kind = name.partition("/")[0].replace("_", " ")
-        lines += [
-            f"{name}: {_said_of_counts(result['objects'], result['objects_per_frame'])}",
-            *(f"  {line}" for line in _said_of_gaps(result["widest_gap_um"], kind)),
-            *(f"  {line}" for line in _said_of_scores(result["scores"])),
-            f"  {_said_of_doubts(len(result['doubts']))}",
-        ]
-        if result["overlay"]:
-            lines.append(f"  outlines over the image: {receipt.parent / result['overlay']}")
-    return "\n".join([*lines, f"Look at {page}"])
+
+def _put(building: Path, entry: Mapping[str, Any]) -> None:
+    """Write the files that lie beside the pages."""
+    for key, picture in entry["pictures"].items():
+        (building / PICTURES / f"{entry['name']}-{key}.png").write_bytes(picture.png)
+    for number, table in enumerate(entry["errors"]):
+        (building / ERRORS / f"{entry['name']}-{number}.csv").write_bytes(table)
+    if entry["quality"]:
+        (building / LOOK_FIRST / f"{entry['name']}.csv").write_bytes(entry["regions"])
 
 
 def _open(results: Path, model: str, acquisition: str, receipt: Path) -> Prediction:
@@ -126,7 +137,7 @@ def _open(results: Path, model: str, acquisition: str, receipt: Path) -> Predict
     )
 
 
-def _references(p: Prediction, task: ReportTask) -> list[tuple[dict[str, str], Annotated]]:
+def _references(p: Prediction, task: ReportTask) -> References:
     """Path and origin of each label image to score against, and the opened image."""
     return [
         (
@@ -146,11 +157,7 @@ def _references(p: Prediction, task: ReportTask) -> list[tuple[dict[str, str], A
 
 
 def _entry(
-    p: Prediction,
-    references: Sequence[tuple[dict[str, str], Annotated]],
-    task: ReportTask,
-    like: Known | str,
-    model: Path,
+    p: Prediction, references: References, task: ReportTask, like: Known | str, model: Path
 ) -> dict[str, Any]:
     """All that the page shows of one prediction; where shards are lost, that and nothing else."""
     checks = report_checks.of_prediction(p)
@@ -161,44 +168,53 @@ def _entry(
         "p": p,
         "checks": checks,
         "doubts": report_checks.alarmed(checks),
+        "card": p.card,
+        "card_pictures": report_pictures.learning(p.card),
     }
     if any(check.name == "shards" and check.state == "alarm" for check in checks):
-        nothing = {key: list[Any]() for key in ("scores", "crops", "frames", "first")}
+        keys = ("scores", "crops", "errors", "frames", "scales", "first")
+        nothing = {key: list[Any]() for key in keys}
         return shown | nothing | {"pictures": {}, "quality": None, "changes": None}
-    scores, crops = [], []
+    scores, wrong = [], list[Errors]()
     for said, known in references:
-        score, differing = report_scores.score(p, known, task.report.overlap)
+        score, errors = report_scores.score(p, known, task.report.overlap)
         scores.append(said | score)
-        crops.append(differing)
+        wrong.append(errors)
     frames, overlay = report_pictures.overlays(p, task.report.pictures)
-    pictures = {"overlay": overlay} | report_pictures.plots(p, scores)
+    pictures = {"overlay": overlay} | report_montages.montages(p)
+    pictures |= report_pictures.plots(p, scores)
     found_out = report_quality.quality(p, like, model, task.report.windows, task.report.first)
     pictures |= report_quality.pictures(p, found_out)
-    if every := [crop for differing in crops for crop in differing]:
-        pictures["disagreement"] = report_pictures.disagreement(p, every)
-    doubts = shown["doubts"] + report_doubts.doubts(p, scores)
+    crops = [errors.crops() for errors in wrong]
+    if every := [crop for kinds in crops for shown_of in kinds.values() for crop in shown_of]:
+        pictures["disagreement"] = report_pictures.disagreement(every)
     return shown | {
         "scores": scores,
         "crops": crops,
+        "errors": [errors.table() for errors in wrong],
         "frames": frames,
+        "scales": report_montages.scales(p),
         "pictures": pictures,
         "quality": found_out,
         "first": report_quality.crops(p, found_out),
         "regions": report_quality.regions(p, found_out),
-        "doubts": doubts,
+        "doubts": shown["doubts"] + report_doubts.doubts(p, scores),
         "changes": report_changes.compared(p, task.report.overlap),
     }
 
 
-def _compared(model: str, found: Sequence[Prediction]) -> dict[str, Any]:
-    """What the page shows of a model's acquisitions beside each other."""
-    checks, charts = report_checks.of_campaign(found)
+def _model(results: Path, model: str, measured: Sequence[Measured]) -> dict[str, Any]:
+    """What the campaign's page shows of a model: its card, its acquisitions beside each other."""
+    checks, charts = report_checks.of_campaign(measured)
+    card = weights.read_card(results / "finetune" / f"{model}.model")
     return {
         "model": model,
         "checks": checks,
         "doubts": report_checks.alarmed(checks),
-        "charts": report_pictures.charts(charts) if len(found) > 1 else [],
-        "order": [p.acquisition for p in found],
+        "charts": report_pictures.charts(charts),
+        "order": [one.acquisition for one in measured],
+        "card": card,
+        "card_pictures": report_pictures.learning(card),
     }
 
 
@@ -216,83 +232,3 @@ def _facts(entry: Mapping[str, Any]) -> dict[str, Any]:
         "doubts": entry["doubts"],
         "changes": entry["changes"].facts if entry["changes"] else None,
     }
-
-
-def _publish(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Put files where the folder was, all at once."""
-    building = folder.with_name(f".{folder.name}.building")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    for name, content in files.items():
-        (building / name).write_bytes(content)
-    publication.publish(building, folder)
-
-
-def _said_of_counts(objects: int, counts: Sequence[int]) -> str:
-    """How many objects there are, in all and, of a movie, per frame."""
-    if len(counts) == 1:
-        return f"{objects:,} objects"
-    return (
-        f"{objects:,} objects in {len(counts)} frames, {min(counts):,} to {max(counts):,} per "
-        f"frame: {counts[0]:,} in the first, {counts[-1]:,} in the last"
-    )
-
-
-def _said_of_gaps(gaps_um: Sequence[float], kind: str) -> Iterator[str]:
-    """How the widest stretch along x without an object's centre changes; of a movie alone."""
-    if gaps_um:
-        first, last = gaps_um[0], gaps_um[-1]
-        if abs(last - first) < STEADY * first:
-            change = f"stays about {first:.0f} µm wide"
-        else:
-            verb = "shrinks" if last < first else "grows"
-            change = f"{verb} from {first:.0f} µm to {last:.0f} µm"
-        yield f"the widest stretch without {kind} {change}"
-
-
-def _said_of_scores(scores: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """What each comparison gave, and with whose labels."""
-    if not scores:
-        yield "not scored: there are no labels to compare with"
-    for score in scores:
-        against = f"labels {score['origin']}"
-        if score["not_scored"]:
-            yield f"not scored against {against}: {score['not_scored']}"
-        elif not score["frames"]:
-            yield f"not scored against {against}: the model learned from every frame"
-        else:
-            first = score["total"]["at"][0]
-            f1, overlap = f"{first['f1']:.2f}", f"{first['overlap']:g}"
-            yield f"F1 {f1} at overlap {overlap}, compared with {against}"
-
-
-def _said_of_doubts(count: int) -> str:
-    """How much there is not to trust, and where it is said."""
-    if count == 1:
-        return "1 doubt: the page begins with it"
-    return f"{count} doubts: the page begins with them" if count else "no doubts"
-
-
-def _page(
-    task: ReportTask,
-    shown: Sequence[Mapping[str, Any]],
-    compared: Sequence[Mapping[str, Any]],
-) -> str:
-    """The page as HTML, its pictures inside."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE.name).render(
-        campaign=task.campaign,
-        overlap=task.report.overlap,
-        strict=report_scores.STRICT,
-        enough=report_scores.ENOUGH_F1,
-        version=__version__,
-        advice=gate.advice,
-        shown=shown,
-        compared=compared,
-    )

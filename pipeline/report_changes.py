@@ -10,8 +10,8 @@ import pandas as pd
 
 from pipeline import changes, figures, former, prospects, volumes
 from pipeline.changes import Fates, Shared
+from pipeline.report_errors import around
 from pipeline.report_prediction import Crop, Prediction
-from pipeline.report_scores import around
 from pipeline.tiles import Box, boxes
 
 MOST_VOXELS = 2**33
@@ -90,10 +90,10 @@ def _crops(p: Prediction, old: Prediction, kind: str, found: Fates) -> Iterator[
     table = p.table if after else volumes.read_table(old.volume.store, old.model)
     for one in chosen[:CELLS]:
         row = table.loc[one[0] if kind == "moved" else one]
-        yield _crop(p, old, kind, row, len(chosen) - CELLS)
+        yield _crop(p, old, kind, row)
 
 
-def _crop(p: Prediction, old: Prediction, kind: str, row: "pd.Series[Any]", more: int) -> Crop:
+def _crop(p: Prediction, old: Prediction, kind: str, row: "pd.Series[Any]") -> Crop:
     frame, middle = int(row["t"]), [round(float(row[axis])) for axis in p.volume.space]
     box, pads = around(p, middle)
     image = p.image(0, box, frame).reshape(box.shape[-2:])
@@ -107,8 +107,6 @@ def _crop(p: Prediction, old: Prediction, kind: str, row: "pd.Series[Any]", more
     where = ", ".join(f"{a} {m}" for a, m in zip(p.volume.space, middle, strict=True))
     size = f"{row[p.size_column]:.0f} {p.size_unit}"
     return Crop(
-        frame=frame,
-        left_out=max(0, more),
         array=figures.beside(figures.beside(drawn[0], drawn[1]), drawn[2]),
         caption=f"{kind}, {size}: {where}" + (f", frame {frame}" if p.frames > 1 else ""),
         alt=f"An object that was {kind}, of {size}, at voxel {where} of frame {frame}: the image, "

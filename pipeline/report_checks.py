@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from pipeline.alarms import Check
 from pipeline.charts import Chart
 from pipeline.report_prediction import Prediction
 from pipeline.seams import Objects
+from pipeline.sentences import listed
 from pipeline.tiles import Box, Level, boxes, placed
 
 MOST_PLANES, LOOKED_AT = 192, 512
@@ -44,11 +46,8 @@ def files(p: Prediction) -> Check:
             if not path.is_file() or not path.stat().st_size:
                 missing.append(str(path.relative_to(p.volume.store)))
     if missing:
-        said = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if missing[4:] else "")
-        return Check(
-            name, "alarm", f"{len(missing)} of {count} lost or empty: {said}. Run again to make "
-            "them anew.",
-        )  # fmt: skip
+        said = f"{len(missing)} of {count} lost or empty: {listed(missing, 4)}."
+        return Check(name, "alarm", f"{said} Run again to make them anew.")
     redone = p.made["facts"].get("repaired", 0)
     again = f"; {redone} objects made again, with their shards" if redone else ""
     return Check(name, "fine", f"{count}, all there{again}.")
@@ -166,35 +165,48 @@ def _means(p: Prediction, count: int) -> list[float]:
     return [float(mean) for mean in np.reshape(means, (count, -1)).mean(axis=1)]
 
 
-def of_campaign(found: Sequence[Prediction]) -> tuple[list[Check], list[Chart]]:
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What is held against other acquisitions of the same model.
+
+    Attributes
+    ----------
+    values: by the name of a feature; None where it is not known.
+    channels: logarithms of what tells channels apart, by channel; empty without statistics.
+    """
+
+    acquisition: str
+    values: Mapping[str, float | None]
+    channels: Mapping[str, Sequence[float]]
+
+
+def measured(p: Prediction) -> Measured:
+    """Of one prediction, the numbers that its campaign is charted by."""
+    said = statistics(p)
+    own = said.get(p.card.channel, {})
+    of_image = {"mean intensity": "mean", "noise": "noise", "focus": "focus"}
+    of_image["signal-to-noise ratio"] = "signal_to_noise"
+    values: dict[str, float | None] = {name: own.get(key) for name, key in of_image.items()}
+    field = math.prod(p.shape) * math.prod(p.volume.voxel_size_um.values()) * p.frames
+    values["density of objects"] = len(p.table) / field
+    of_objects = {"median diameter": "equivalent_diameter_um"}
+    of_objects |= {"mean score": "score", "mean quality": "quality"}
+    for name, column in of_objects.items():
+        values[name] = None if p.table.empty else _median(p, column)
+    return Measured(p.acquisition, values, _channels(said))
+
+
+def of_campaign(found: Sequence[Measured]) -> tuple[list[Check], list[Chart]]:
     """Checks that hold acquisitions of one model against each other, and what they look at."""
     if not found:
         return [], []
-    drawn = list(_charts(found))
-    features = {p.acquisition: _channels(statistics(p)) for p in found if statistics(p)}
-    return [charts.outliers(drawn), charts.drift(drawn), charts.swapped(features)], drawn
-
-
-def _charts(found: Sequence[Prediction]) -> Iterator[Chart]:
-    names = tuple(p.acquisition for p in found)
-    area = [
-        math.prod(p.shape) * math.prod(p.volume.voxel_size_um.values()) * p.frames for p in found
+    names = tuple(one.acquisition for one in found)
+    drawn = [
+        Chart(feature, names, tuple(one.values[feature] for one in found))
+        for feature in found[0].values
     ]
-    own = [statistics(p).get(p.card.channel, {}) for p in found]
-    of_image = {"mean intensity": "mean", "noise": "noise", "focus": "focus"}
-    of_image["signal-to-noise ratio"] = "signal_to_noise"
-    for name, key in of_image.items():
-        yield Chart(name, names, tuple(one.get(key) for one in own))
-    density = [len(p.table) / size for p, size in zip(found, area, strict=True)]
-    yield Chart("density of objects", names, tuple(density))
-    for name, column in {
-        "median diameter": "equivalent_diameter_um",
-        "mean score": "score",
-        "mean quality": "quality",
-    }.items():
-        yield Chart(
-            name, names, tuple(None if p.table.empty else _median(p, column) for p in found)
-        )
+    features = {one.acquisition: one.channels for one in found if one.channels}
+    return [charts.outliers(drawn), charts.drift(drawn), charts.swapped(features)], drawn
 
 
 def _median(p: Prediction, column: str) -> float | None:

@@ -12,6 +12,7 @@ from pipeline.figures import RGB
 from pipeline.report_prediction import Crop, Picture, Prediction
 from pipeline.report_scores import ENOUGH_F1
 from pipeline.tiles import Box
+from pipeline.weights import Card
 
 SIDE, COARSE_SIDE = 1000, 1600
 """Pixels: of a picture, and the side from which a coarser level is shown."""
@@ -81,7 +82,7 @@ def _place(p: Prediction, frame: int, plane: int | None) -> str:
 
 
 def plots(p: Prediction, scores: Sequence[Mapping[str, Any]]) -> dict[str, Picture]:
-    """What can be plotted, by name: counts and gaps of movies, sizes, training loss, scores."""
+    """What can be plotted, by name: counts and gaps of movies, sizes, scores."""
     unit, times = p.times
     x_label = unit if unit == "frame" else f"time ({unit})"
     drawn = _courses(p, times, x_label) if p.frames > 1 else {}
@@ -93,7 +94,6 @@ def plots(p: Prediction, scores: Sequence[Mapping[str, Any]]) -> dict[str, Pictu
         )
         alt = f"Histogram: half of the {kind}s are below {np.median(sizes):.0f} {p.size_unit}."
         drawn["sizes"] = Picture(f"Objects by {kind}", alt, figures.png(figure))
-    drawn |= _learning(p)
     for number, score in enumerate(scores):
         if score["frames"]:
             first = score["total"]["at"][0]
@@ -104,15 +104,15 @@ def plots(p: Prediction, scores: Sequence[Mapping[str, Any]]) -> dict[str, Pictu
     return drawn
 
 
-def _learning(p: Prediction) -> dict[str, Picture]:
-    """How the model's loss fell, and what it scored after learning from more and more objects."""
+def learning(card: Card) -> dict[str, Picture]:
+    """How a model's loss fell, and what it scored after learning from more and more objects."""
     drawn = {}
-    if loss := p.card.loss:
+    if loss := card.loss:
         done = [100 * (i + 1) / len(loss) for i in range(len(loss))]
         figure = figures.curves(done, {"loss": loss}, "training done (%)", "loss")
         alt = f"Line: from {loss[0]:.2f} down to {loss[-1]:.2f}."
         drawn["loss"] = Picture("Training loss", alt, figures.png(figure))
-    if curve := p.card.gate.learning_curve:
+    if curve := card.gate.learning_curve:
         objects, scores = zip(*curve, strict=True)
         label = "average precision"
         figure = figures.curves(objects, {label: scores}, "objects learned from", label)
@@ -173,10 +173,9 @@ def _scores_plot(rows: Sequence[Mapping[str, Any]], times: Sequence[float], x_la
     return figures.curves(moments, series, x_label, "F1", threshold=ENOUGH_F1)
 
 
-def disagreement(p: Prediction, crops: Sequence[Crop]) -> Picture:
+def disagreement(crops: Sequence[Crop]) -> Picture:
     """A sample of the crops, at most SHEET, in one picture. There has to be one."""
     spread = crops[:: -(-len(crops) // SHEET)]
-    captions = [f"frame {c.frame}: {c.caption}" if p.frames > 1 else c.caption for c in spread]
-    sheet = figures.montage([c.array for c in spread], captions, 4)
+    sheet = figures.montage([c.array for c in spread], [c.caption for c in spread], 4)
     alt = f"{len(spread)} of {len(crops)} crops of objects that differ from the reference."
     return Picture("", alt, figures.png(sheet))

@@ -32,13 +32,8 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """The surroundings of an object that the prediction or the reference alone has.
+    """An object and its surroundings, as a picture with what it shows."""
 
-    `left_out` counts the smaller ones of its frame that are not shown.
-    """
-
-    frame: int
-    left_out: int
     array: RGB
     caption: str
     alt: str

@@ -180,8 +180,6 @@ def _crop(p: Prediction, place: int, number: int, reason: str) -> Crop:
     where = ", ".join(f"{a} {m}" for a, m in zip(space, middle, strict=True))
     at = f"frame {frame}, {where}" if p.frames > 1 else where
     return Crop(
-        frame=frame,
-        left_out=0,
         array=figures.beside(
             figures.overlay(image, np.zeros_like(labels), low, high, CELL_SIDE),
             figures.overlay(image, labels, low, high, CELL_SIDE),

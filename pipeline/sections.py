@@ -260,3 +260,4 @@ class Report(Section):
     overlap: Fraction
     windows: Annotated[int, Field(ge=0)]
     first: Count
+    viewer_url: Literal["none"] | Annotated[str, Field(pattern=r"^https?://.*\{image\}")]

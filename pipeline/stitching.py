@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import alarms
-from pipeline.alarms import LEVEL, Check
+from pipeline.alarms import LEVEL, NAMED, Check
+from pipeline.sentences import listed
 
 PARTS = 4
 """Parts of a line that must each jump: an object's edge seldom is so long and so straight."""
@@ -40,7 +41,7 @@ def check(plane: npt.NDArray[Any], where: str, factor: tuple[int, int]) -> Check
     name = "stitching"
     found = jumps(plane)
     said = [
-        f"{axis} = {alarms.listed([place * wide for place in found[axis]])}"
+        f"{axis} = {listed([place * wide for place in found[axis]], NAMED)}"
         for axis, wide in zip("yx", factor, strict=True)
         if found[axis]
     ]

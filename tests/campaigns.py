@@ -34,6 +34,8 @@ OPTICS = Optics(
     offset=100,
     read_noise=1.5,
 )
+OF_TIME = (".cost.json", ".provenance.json", "ro-crate-metadata.json", "cost.html")
+"""Ends the names of files that tell of time and machines."""
 PIXEL_UM, DIAMETER_UM = 0.5, 6.0
 VOXEL_UM = {"z": 1.0, "y": 0.5, "x": 0.5}
 CHANNELS = ["DNA", "membrane"]
@@ -235,7 +237,7 @@ def until(condition: Callable[[], object], seconds: float = LIMIT_S) -> None:
 
 def named(text: str) -> set[str]:
     """The results, as STAGE/NAME, of the jobs that the workflow speaks of."""
-    return set(re.findall(r"^    output: results/(.*)\.json$", text, re.MULTILINE))
+    return set(re.findall(r"^    output: results/([^,]*)\.json\b", text, re.MULTILINE))
 
 
 def planned(folder: Path, *options: str, profile: str = "local") -> set[str]:
@@ -269,8 +271,7 @@ def tree(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(results)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(results.rglob("*"))
-        if path.is_file()
-        and not path.name.endswith((".cost.json", ".provenance.json", "ro-crate-metadata.json"))
+        if path.is_file() and not path.name.endswith(OF_TIME)
     }
 
 

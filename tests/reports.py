@@ -15,6 +15,7 @@ from pipeline import (
     objects,
     receipts,
     report,
+    report_montages,
     report_pictures,
     volumes,
     weights,
@@ -156,22 +157,28 @@ class Bench:
     def predict_receipt(self):
         return self.results / "predict" / MODEL / f"{ACQUISITION}.json"
 
+    def page(self, name="report.html"):
+        """The text of a page of the report."""
+        return (self.receipt.parent / name).read_text(encoding="utf-8")
+
     @property
     def receipt(self):
         return self.results / "report" / "campaign.json"
 
-    def report(self, origin="drawn by a person"):
-        """Make the report; its facts about the one result, and its page."""
+    def report(self, origin="drawn by a person", viewer_url="none"):
+        """Make the report; its facts about the one result, and the acquisition's page."""
         reference = {"acquisition": ACQUISITION, "labels": self.labels(), "origin": origin}
         task = config.ReportTask.model_validate({
             "campaign": "bench",
             "references": {MODEL: [reference] if origin else []},
-            "report": {"pictures": 3, "overlap": 0.5, "windows": 0, "first": 20},
+            "report": {
+                "pictures": 3, "overlap": 0.5, "windows": 0, "first": 20, "viewer_url": viewer_url,
+            },
         })  # fmt: skip
         report.report(
             self.receipt, self.results, {(MODEL, ACQUISITION): self.predict_receipt}, task
         )
-        page = self.receipt.with_name("report.html").read_text(encoding="utf-8")
+        page = self.page(f"acquisitions/{ACQUISITION}.html")
         return receipts.read(self.receipt)["facts"]["results"][f"{MODEL}/{ACQUISITION}"], page
 
 
@@ -182,7 +189,9 @@ def undraw(monkeypatch):
     """
     blank = Picture("", "", b"")
     monkeypatch.setattr(report_pictures, "overlays", lambda *_: ([], blank))
-    monkeypatch.setattr(report_pictures, "plots", lambda *_: {"loss": blank})
+    monkeypatch.setattr(report_pictures, "plots", lambda *_: {"sizes": blank})
+    monkeypatch.setattr(report_montages, "montages", lambda *_: {})
+    monkeypatch.setattr(report_montages, "scales", lambda *_: [])
     monkeypatch.setattr(report_pictures, "disagreement", lambda *_: blank)
 
 
@@ -202,13 +211,13 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.images, self.headings, self.addresses, self.ids, self.text = [], [], [], set(), []
+        self.images, self.headings, self.addresses, self.ids, self.text = [], [], [], [], []
         self._heading = None
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         said = dict(attrs)
-        self.ids.add(said.get("id"))
+        self.ids += [said["id"]] if "id" in said else []
         self.addresses += [said[key] for key in ("src", "href", "action", "srcset") if key in said]
         if tag == "img":
             self.images.append(said)

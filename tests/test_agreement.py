@@ -38,14 +38,28 @@ def test_small_objects_that_are_missed_show_in_their_third_alone():
     assert (small.score.f1, middle.score.f1, large.score.f1) == (0, 1, 1)
 
 
-def test_each_kind_of_error_is_counted():
-    reference = np.repeat([1, 2, 3, 4, 0], [8, 4, 4, 6, 5])
-    predicted = np.repeat([5, 6, 7, 0, 8], [4, 4, 8, 6, 5])
-    counted = [changes.shared(reference, predicted)]
-    assert agreement.errors(counted, 0.5) == {
-        "split": 1,
-        "merged": 1,
-        "displaced": 0,
-        "missed": 1,
-        "false": 1,
+def test_each_error_is_told_with_the_objects_that_it_is_about():
+    reference = np.repeat([1, 2, 3, 4, 0, 9, 0], [8, 4, 4, 6, 5, 6, 4])
+    predicted = np.repeat([5, 6, 7, 0, 8, 0, 3], [4, 4, 8, 6, 5, 2, 8])
+    said = agreement.errors(changes.shared(reference, predicted), 0.5)
+    assert {(one.kind, one.reference, one.predicted) for one in said} == {
+        ("split", (1,), (5, 6)),
+        ("merged", (2, 3), (7,)),
+        ("missed", (4,), ()),
+        ("false", (), (8,)),
+        ("displaced", (9,), (3,)),
     }
+
+
+@given(PAIRS)
+def test_no_object_is_part_of_two_errors_and_none_that_was_found_of_any(pairs):
+    reference, predicted = np.array(pairs).T
+    counted = changes.shared(reference, predicted)
+    said = agreement.errors(counted, 0.5)
+    same = changes.fates(counted, 0.5).same
+    for side, ids, found in (
+        ("reference", reference, [one for one, _ in same]),
+        ("predicted", predicted, [one for _, one in same]),
+    ):
+        wrong = [number for one in said for number in getattr(one, side)]
+        assert sorted([*wrong, *found]) == sorted(set(ids.tolist()) - {0})

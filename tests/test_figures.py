@@ -96,26 +96,6 @@ def test_an_object_half_inside_stays() -> None:
     assert np.array_equal(figures.untrained(labels, trained), labels)
 
 
-def test_the_unmatched_are_what_the_other_side_lacks_largest_first() -> None:
-    predicted = np.zeros((10, 40), np.uint64)
-    reference = np.zeros((10, 40), np.int32)
-    predicted[:, 0:5], reference[:, 0:5] = 2**60, 1
-    predicted[:2, 10:12] = 8
-    predicted[:, 15:20] = 9
-    reference[:, 30:32] = 4
-    false, missed = figures.unmatched(predicted, reference, 0.5)
-    assert false.tolist() == [9, 8]
-    assert missed.tolist() == [4]
-
-
-def test_too_little_overlap_leaves_both_sides_unmatched() -> None:
-    predicted, reference = np.zeros((2, 10), int), np.zeros((2, 10), int)
-    predicted[:, :6], reference[:, 3:9] = 1, 2
-    false, missed = figures.unmatched(predicted, reference, 0.5)
-    assert (false.tolist(), missed.tolist()) == ([1], [2])
-    assert [ids.size for ids in figures.unmatched(predicted, reference, 1 / 3)] == [0, 0]
-
-
 def test_one_frame_that_leaps_is_told_and_a_trend_is_not() -> None:
     trend = [60, 64, 67, 72, 75, 80, 84, 88]
     assert figures.deviating(trend) == []

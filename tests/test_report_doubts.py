@@ -5,7 +5,7 @@ import pytest
 import reports
 from reports import GRID, MODEL, SIDES, Bench, Page, movie, squares, without
 
-from pipeline import report
+from pipeline import report_summary
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_one_lost_shard_turns_the_report_red_by_name_and_the_rest_is_still_told(
     assert f"labels/{MODEL}/0/c/1/0" in facts["doubts"][0]
     assert facts["overlay"] is None
     assert f"labels/{MODEL}/0/c/1/0" in page
-    assert "outlines" not in report.summary(bench.receipt)
+    assert "outlines" not in report_summary.summary(bench.receipt)
 
 
 def test_a_shard_that_was_written_without_its_objects_is_named(tmp_path):

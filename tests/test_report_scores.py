@@ -1,10 +1,12 @@
 """Laws of the report's scores: what is scored, and against what."""
 
+import numpy as np
+import pandas as pd
 import pytest
 import reports
-from reports import GRID, Bench, movie, squares, without
+from reports import ACQUISITION, GRID, MODEL, SIDES, Bench, movie, squares, without
 
-from pipeline import report, report_scores
+from pipeline import report_errors, report_scores, report_summary
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +42,29 @@ def test_false_and_missed_objects_are_counted_in_their_frame(tmp_path):
     assert page.count("<figcaption>false, ") == 2
 
 
+def test_every_error_is_in_the_table_and_the_largest_of_each_kind_are_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(report_errors, "CELLS", 1)
+    predicted, reference = without(movie(), 203, 305), movie()
+    predicted[4][predicted[4] == 401] = 402  # two that became one
+    halves = np.where(np.arange(SIDES[1]) < 56, 501, 555)
+    predicted[5] = np.where(reference[5] == 504, halves, predicted[5])  # one that became two
+    bench = Bench(tmp_path, "tyx", predicted, reference)
+    facts, page = bench.report()
+    counts = facts["scores"][0]["total"]["errors"]
+    table = pd.read_csv(bench.receipt.parent / f"errors/{MODEL}-{ACQUISITION}-0.csv", dtype=str)
+    assert table["kind"].value_counts().to_dict() == {k: n for k, n in counts.items() if n}
+    assert {k: n for k, n in counts.items() if n} == {"split": 1, "merged": 1, "missed": 2}
+    merged = table[table["kind"] == "merged"].iloc[0]
+    assert (merged["t"], merged["predicted"]) == ("4", "402")
+    assert merged["reference"].split() == ["401", "402"]
+    split = table[table["kind"] == "split"].iloc[0]
+    assert (split["t"], split["y"], split["x"]) == ("5", "8.0", "56.0")
+    assert page.count("<figcaption>missed, ") == 1
+    assert "<h4>Missed, 1 of 2</h4>" in page
+    assert page.count("<figcaption>split, 2 parts") == 1
+    assert page.count("<figcaption>merged, 2 parts") == 1
+
+
 @pytest.mark.parametrize(("stop", "found", "wanted"), [(26, 2, 2), (23, 3, 4)])
 def test_objects_mostly_inside_the_shot_are_not_scored_and_none_is_cut(
     tmp_path, stop, found, wanted
@@ -73,5 +98,5 @@ def test_a_volume_too_large_to_score_is_refused_in_words(tmp_path, monkeypatch):
     facts, page = Bench(tmp_path, "tyx", movie(2), movie(2)).report()
     assert facts["scores"][0]["total"] is None
     assert "Not scored: a frame has more than 100 voxels" in page
-    said = report.summary(tmp_path / "results/report/campaign.json")
+    said = report_summary.summary(tmp_path / "results/report/campaign.json")
     assert "not scored against labels drawn by a person: a frame has more than 100 voxels" in said

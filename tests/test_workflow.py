@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,24 @@ def test_where_and_with_how_much_it_runs_reruns_nothing(
     campaign: Path, options: list[str], profile: str
 ) -> None:
     assert campaigns.planned(campaign, *options, profile=profile) == set()
+
+
+def test_snakemake_s_own_report_holds_every_page_with_its_caption(campaign: Path) -> None:
+    campaigns.finish(campaign, "--report", "whole.zip")
+    with zipfile.ZipFile(campaign / "whole.zip") as whole:
+        held = {Path(name).name: name for name in whole.namelist() if "/data/" in name}
+        front = whole.read("whole/report.html").decode()
+        for page in ("report.html", "cost.html", "acquisitions/wound.html"):
+            made = (campaign / "results/report" / page).read_bytes()
+            assert whole.read(held[Path(page).name]) == made
+    assert len(held) == 3
+    for caption in (
+        "Begin with",
+        "What not to trust, and why; all",
+        "Core-hours",
+        "Checks, overlays",
+    ):
+        assert caption in front
 
 
 def test_a_touched_raw_file_is_looked_at_and_nothing_is_made_anew(campaign: Path) -> None:

@@ -75,6 +75,8 @@ def located(where, path):
         raise SystemExit(f"equiscope: {where}: {fault}") from None
 
 
+PREDICTED = sorted({name for _, name in campaign.pairs})
+"""Acquisitions that a model is used on."""
 RAW_FILES = {
     name: located(f"acquisitions.{name}.path", acquisition.path)
     for name, acquisition in campaign.acquisitions.items()
