@@ -19,6 +19,7 @@ from pipeline.headers import (
     Voxels,
     colour,
     coloured,
+    moment,
     number,
     readable,
     told,
@@ -83,6 +84,7 @@ def header(path: Path, name: str) -> Header:
             None,
             colours,
             _place(said, name, voxel, area),
+            "".join(map(moment, _within(said, "Information", "Image", "AcquisitionDateAndTime"))),
         )
 
 

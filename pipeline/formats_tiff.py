@@ -23,6 +23,7 @@ from pipeline.headers import (
     colour,
     coloured,
     micrometres,
+    moment,
     number,
     told,
 )
@@ -205,6 +206,7 @@ def _ome(tiff: tifffile.TiffFile, place: int, name: str) -> dict[str, Any]:
         "channels": names if all(names) else (),
         "colours": told([_ome_colour(channel.get("Color")) for channel in channels]),
         "position_um": _ome_position(image, _all(pixels.get("Plane", []))),
+        "acquired": moment(image.get("AcquisitionDate")),
     }
 
 

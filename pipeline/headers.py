@@ -21,6 +21,7 @@ SECONDS = {
     "s": 1.0, "sec": 1.0, "second": 1.0, "ms": 1e-3, "millisecond": 1e-3, "min": 60.0,
     "minute": 60.0, "h": 3600.0, "hour": 3600.0,
 }  # fmt: skip
+MOMENT = re.compile(r"[12]\d{3}-[01]\d-[0-3]\d([T ][0-2]\d:[0-5]\d(:[0-5]\d)?)?")
 COLOURS = ("red", "green", "blue", "alpha")
 
 
@@ -33,6 +34,7 @@ class Header:
     axes: a letter for each side of `shape`; "?" for one that the file does not name.
     colours: six hexadecimal digits for each channel; "" for one whose colour is not told.
     position_um: where the centre of the first voxel lies, for each of z, y, x that is told.
+    acquired: when, `YYYY-MM-DDTHH:MM:SS` in the microscope's own time, or the day alone.
     """
 
     axes: str
@@ -43,6 +45,7 @@ class Header:
     time_step_s: float | None
     colours: tuple[str, ...] = ()
     position_um: dict[str, float] = field(default_factory=dict)
+    acquired: str = ""
 
 
 class Voxels(Protocol):
@@ -114,6 +117,12 @@ def micrometres(said: Mapping[str, tuple[Any, Any]]) -> dict[str, float]:
         axis: (number(value), MICROMETRES.get(str(unit))) for axis, (value, unit) in said.items()
     }
     return {a: value * um for a, (value, um) in found.items() if value is not None and um}
+
+
+def moment(said: Any) -> str:
+    """Date, and time to the second, of what a file says in ISO 8601; "" where it says none."""
+    found = MOMENT.match(str(said))
+    return found[0].replace(" ", "T") if found else ""
 
 
 def colour(said: Any) -> str:

@@ -217,6 +217,7 @@ def _attributes(
             "voxel_size_um": source.voxel_size_um,
             "time_step_s": source.time_step_s,
             "position_um": source.position_um,
+            "acquired": source.acquired,
             "channels": list(source.channels),
             "windows": windows,
             "recipe": recipe,

@@ -141,5 +141,6 @@ def _meaning(said: Header) -> str:
     colours = f", colours {', '.join(c or 'none' for c in said.colours)}" if said.colours else ""
     place = " x ".join(f"{axis} {at:.7g}" for axis, at in said.position_um.items())
     position = f", first voxel at {place} um" if place else ""
+    taken = f", taken {said.acquired}" if said.acquired else ""
     told = f"voxels of {sizes} um" if sizes else "no voxel size"
-    return f"{told}{step}{channels}{colours}{position}"
+    return f"{told}{step}{channels}{colours}{position}{taken}"

@@ -36,6 +36,7 @@ class Source:
     file_axes: the file's own axes, in the file's order.
     colours: six hexadecimal digits or "" for each of `channels`; empty where none is told.
     position_um: of the first voxel's centre, for each spatial axis whose position is told.
+    acquired: when, as `Header` has it; "" where the file does not tell.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Source:
     file_axes: str
     colours: tuple[str, ...] = ()
     position_um: dict[str, float] = field(default_factory=dict)
+    acquired: str = ""
 
     def read(self, box: Box) -> npt.NDArray[Any]:
         """The voxels of `box`, in native byte order.
@@ -206,6 +208,7 @@ def source(name: str, acquisition: Acquisition) -> Source:
         file_axes=file_axes,
         colours=tuple(said.colours[take] for take in takes) if len(said.colours) == count else (),
         position_um={axis: place for axis, place in said.position_um.items() if axis in axes},
+        acquired=said.acquired,
     )
 
 

@@ -205,14 +205,18 @@ def _entry(
 
 def _model(results: Path, model: str, measured: Sequence[Measured]) -> dict[str, Any]:
     """What the campaign's page shows of a model: its card, its acquisitions beside each other."""
-    checks, charts = report_checks.of_campaign(measured)
+    ordered = report_checks.in_order(measured)
+    checks, charts, groupings = report_checks.of_campaign(ordered)
     card = weights.read_card(results / "finetune" / f"{model}.model")
     return {
         "model": model,
         "checks": checks,
         "doubts": report_checks.alarmed(checks),
         "charts": report_pictures.charts(charts),
-        "order": [one.acquisition for one in measured],
+        "order": [one.acquisition for one in ordered],
+        "by": "time" if all(one.acquired for one in ordered) else "names",
+        "features": [chart.name for chart in charts],
+        "groups": [(one.kind, one.medians(charts)) for one in groupings],
         "card": card,
         "card_pictures": report_pictures.learning(card),
     }

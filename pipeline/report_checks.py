@@ -8,10 +8,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import charts, fields, planes, receipts, seams, stitching, volumes
+from pipeline import (
+    charts,
+    fields,
+    groups,
+    planes,
+    receipts,
+    report_groups,
+    seams,
+    stitching,
+    volumes,
+)
 from pipeline import view as views
 from pipeline.alarms import Check
 from pipeline.charts import Chart
+from pipeline.groups import Grouping
 from pipeline.report_prediction import Prediction
 from pipeline.seams import Objects
 from pipeline.sentences import listed
@@ -171,11 +182,15 @@ class Measured:
 
     Attributes
     ----------
+    acquired: when, as ISO 8601; "" where nobody told.
+    groups: plate, well, position and day, those that are known.
     values: by the name of a feature; None where it is not known.
     channels: logarithms of what tells channels apart, by channel; empty without statistics.
     """
 
     acquisition: str
+    acquired: str
+    groups: Mapping[str, str]
     values: Mapping[str, float | None]
     channels: Mapping[str, Sequence[float]]
 
@@ -193,20 +208,33 @@ def measured(p: Prediction) -> Measured:
     of_objects |= {"mean score": "score", "mean quality": "quality"}
     for name, column in of_objects.items():
         values[name] = None if p.table.empty else _median(p, column)
-    return Measured(p.acquisition, values, _channels(said))
+    known = report_groups.groups(p)
+    return Measured(p.acquisition, p.volume.acquired, known, values, _channels(said))
 
 
-def of_campaign(found: Sequence[Measured]) -> tuple[list[Check], list[Chart]]:
-    """Checks that hold acquisitions of one model against each other, and what they look at."""
-    if not found:
-        return [], []
+def in_order(found: Sequence[Measured]) -> list[Measured]:
+    """Acquisitions in the order of time, where all of them tell it, else in that of names."""
+    is_told = all(one.acquired for one in found)
+    return sorted(found, key=lambda one: (one.acquired if is_told else "", one.acquisition))
+
+
+def of_campaign(
+    found: Sequence[Measured],
+) -> tuple[list[Check], list[Chart], list[Grouping]]:
+    """Checks that hold acquisitions of one model, in order, against each other.
+
+    And what they look at: charts, and groups of those kinds that are known of any.
+    """
     names = tuple(one.acquisition for one in found)
     drawn = [
         Chart(feature, names, tuple(one.values[feature] for one in found))
         for feature in found[0].values
     ]
+    groupings = report_groups.groupings([one.groups for one in found])
     features = {one.acquisition: one.channels for one in found if one.channels}
-    return [charts.outliers(drawn), charts.drift(drawn), charts.swapped(features)], drawn
+    checks = [charts.outliers(drawn), charts.drift(drawn), charts.swapped(features)]
+    checks += [groups.unlike(drawn, one) for one in groupings if one.kind in report_groups.TESTED]
+    return checks, drawn, groupings
 
 
 def _median(p: Prediction, column: str) -> float | None:

@@ -36,6 +36,7 @@ class Volume:
     windows: for each channel, the intensities that become 0 and 1 for a network.
     recipe: hash of what the image was made from.
     position_um: of the first voxel's centre, for each spatial axis whose position is known.
+    acquired: when, as ISO 8601; "" where the raw file did not tell.
     """
 
     store: Path
@@ -48,6 +49,7 @@ class Volume:
     recipe: str
     facts: dict[str, Any]
     position_um: dict[str, float]
+    acquired: str = ""
 
     @property
     def calibration(self) -> Calibration:
@@ -325,6 +327,7 @@ def open_volume(store: Path) -> Volume:
         recipe=own["recipe"]["hash"],
         facts=own["facts"],
         position_um=own.get("position_um", {}),
+        acquired=own.get("acquired", ""),
     )
 
 

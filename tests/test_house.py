@@ -12,7 +12,7 @@ CORE = {
     "outlines", "gate", "compose", "grounds", "phantoms", "imaging", "trials", "optics", "physics",
     "resample", "footprint", "planning", "algebra", "sampling",
     "noise", "intensities", "changes", "agreement",
-    "alarms", "seams", "planes", "stitching", "charts", "sentences",
+    "alarms", "seams", "planes", "stitching", "charts", "groups", "sentences",
     "likeness", "calibrator", "explanation", "stability", "maps",
     "crops", "selfsupervised", "detections", "detectors", "decisions", "templates", "localisation",
 }  # fmt: skip

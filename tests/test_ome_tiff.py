@@ -75,3 +75,18 @@ def test_a_part_that_another_file_describes_says_which(tmp_path):
 
 def test_one_file_alone_has_none_beside_it(tmp_path):
     assert formats.TIFF.files(samples.ome_tiff(tmp_path).path, "0") == ()
+
+
+@pytest.mark.parametrize(
+    ("told", "taken"),
+    [
+        ("2024-05-06T07:08:09", "2024-05-06T07:08:09"),
+        ("2024-05-06T07:08:09.123Z", "2024-05-06T07:08:09"),
+        ("last week", ""),
+    ],
+)
+def test_a_volume_knows_when_its_image_was_taken(tmp_path, told, taken):
+    said = {"axes": "YX", "AcquisitionDate": told, "PhysicalSizeX": 1.0, "PhysicalSizeY": 1.0}
+    image = np.zeros((20, 30), np.uint16)
+    tifffile.imwrite(tmp_path / "a.ome.tif", image, metadata=said)
+    assert ingested(tmp_path, tmp_path / "a.ome.tif")[0].acquired == taken
