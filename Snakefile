@@ -52,6 +52,7 @@ onstart:
 
 
 onsuccess:
+    describe()
     notify("done")
 
 

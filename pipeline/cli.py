@@ -231,6 +231,9 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("receipt", type=_existing, help="the receipt, results/STAGE/NAME.json")
     replay.add_argument("--scratch", type=Path, help="folder to work in, which is kept")
 
+    crate = command("crate", _crate, "say in linked data what a campaign's results were made from")
+    _add_config(crate, crate)
+
     prune = command("prune", _prune, "say what could be deleted, and delete it if told to")
     _add_config(prune, prune)
     prune.add_argument(
@@ -421,6 +424,10 @@ def _replay(options: argparse.Namespace) -> None:
     from pipeline import replay
 
     print(replay.replay(options.receipt, options.scratch, options.further))
+
+
+def _crate(options: argparse.Namespace) -> None:
+    print(cli_campaign.crate(campaigns.load(*_given(options))))
 
 
 def _prune(options: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from pipeline.config import Campaign
 
 if TYPE_CHECKING:
     from pipeline.allocations import Given
+    from pipeline.campaigns import Expanded
     from pipeline.forecast import Estimate
 
 log = logging.getLogger("equiscope.doctor")
@@ -174,6 +175,22 @@ def notify(options: argparse.Namespace, campaign: Callable[[], Campaign]) -> Non
         failure = str(error)
     if failure:
         log.warning("notify is %r, which did not work: %s", finished.notify, failure)
+
+
+def crate(loaded: "Expanded") -> Path:
+    """Write the RO-Crate, and what all cost, of all that a campaign has made. Returns the crate.
+
+    The report rests on what models were used on; whole plates and other acquisitions are in it, too.
+    """
+    from pipeline import crate, report_costs
+
+    results = Path(loaded.campaign.results)
+    names = [f"ingest/{name}" for name in loaded.campaign.acquisitions]
+    names += [f"plate/{name}" for name in loaded.plates]
+    receipts = [results / f"{name}.json" for name in names]
+    report = results / "report" / "campaign.json"
+    report_costs.write(report, receipts)
+    return crate.write(report, receipts)
 
 
 def _probed(given: "Given") -> list[str]:

@@ -39,14 +39,15 @@ MEDIA = {
 }
 
 
-def write(report: Path) -> Path:
+def write(report: Path, beside: Sequence[Path] = ()) -> Path:
     """Write the crate's metadata into the folder of results that a report belongs to.
 
-    `report` is the report's receipt, the end of the chain that is followed back to raw files.
+    `report` is the report's receipt, the end of the chain that is followed back to raw files;
+    `beside` are receipts of the campaign that it may not rest on, such as those of plates.
     Returns the file.
     """
     last = origins.opened(report)
-    made = list(origins.chain(last))
+    made = list(origins.chain(last, beside))
     crate = ROCrate(version=SPECIFICATION)
     crate.name = f"Equiscope campaign {last.recipe['settings']['campaign']}"
     crate.description = (

@@ -62,10 +62,17 @@ def labels(store: Path, model: str) -> dict[str, dict[str, Any]]:
 
 
 def before(store: Path, model: str) -> str:
-    """The name of the labels whose place those of now took; empty where there are none."""
-    own = volumes.attributes(store / "labels" / model).get("equiscope", {})
-    now = own.get("recipe", {}).get("hash")
-    return next((name for name, said in labels(store, model).items() if said.get(BY) == now), "")
+    """The name of the labels whose place those of now took; empty where there are none.
+
+    They, or the volume that those were made from, which was ingested anew.
+    """
+    places = (store / "labels" / model, store)
+    hashes = [
+        volumes.attributes(place).get("equiscope", {}).get("recipe", {}).get("hash")
+        for place in places
+    ]
+    waiting = {said[BY]: name for name, said in labels(store, model).items() if said.get(BY)}
+    return next((waiting[one] for one in hashes if one in waiting), "")
 
 
 def put_labels_aside(store: Path, model: str, recipe_hash: str) -> None:
@@ -79,6 +86,29 @@ def put_labels_aside(store: Path, model: str, recipe_hash: str) -> None:
         place = put_aside(target, former)
         _say(place, said, place.name, {BY: recipe_hash})
         log.info("the %s of another recipe stay as %s", kind, place)
+
+
+def inherit(old: Path, new: Path, recipe_hash: str) -> None:
+    """Take labels and tables of a volume along into the one of this recipe that takes its place.
+
+    Those with a recipe wait under it, for the volume is another than they were made from. What has
+    none somebody else put there: it keeps its name.
+    """
+    for kind in ("labels", "tables"):
+        for folder in sorted(p for p in (old / kind).glob("*") if (p / "zarr.json").is_file()):
+            said, place = volumes.attributes(folder), new / kind / folder.name
+            made = said.get("equiscope", {}).get("recipe", {}).get("hash")
+            is_current = made and not ASIDE.fullmatch(folder.name)
+            place = aside(place, made) if is_current else place
+            if place == folder or place.exists():
+                continue
+            place.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(place)
+            if is_current:
+                _say(place, said, place.name, {BY: recipe_hash})
+                log.info("the %s of the volume before stay as %s", kind, place)
+        if (new / kind).is_dir():
+            publication.list_children(new / kind, kind)
 
 
 def take_labels_back(

@@ -1,5 +1,6 @@
 """Ingest: a raw file becomes a sharded OME-Zarr volume with a pyramid and measured intensities."""
 
+import functools
 import logging
 import math
 import shutil
@@ -14,6 +15,7 @@ from pipeline import (
     adoption,
     checksums,
     copying,
+    former,
     ngff,
     publication,
     readers,
@@ -52,9 +54,11 @@ def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]
     target = receipt.with_suffix(".ome.zarr")
     own = volumes.attributes(target).get("equiscope", {})
     building = target.with_name(f"{target.name}.building")
+    inherit = functools.partial(former.inherit, recipe_hash=recipe["hash"])
     if own.get("recipe") == recipe:
         harmed = checksums.harmed(target, volumes.levels_of(own), own["facts"]["digest"])
         if not harmed:
+            publication.settle(target, inherit)
             log.info("%s is there and whole, made from the same recipe", target)
             receipts.write(receipt, {"recipe": recipe, "facts": own["facts"]})
             shutil.rmtree(shards.units_folder(building), ignore_errors=True)
@@ -75,11 +79,10 @@ def ingest(receipt: Path, task: IngestTask, run: Callable[[shards.Shards], None]
         "adopted": made.adopted,
     }
     if own.get("recipe") == recipe and own["facts"]["digest"] != made.digest:
-        log.warning("%s is no longer what it was: labels and tables in it are dropped", target)
-        for group in ("labels", "tables"):
-            shutil.rmtree(made.store / group, ignore_errors=True)
+        log.warning("%s is no longer what it was: labels and tables in it are put aside", target)
+        inherit(made.store, made.store)
     volumes.annotate(made.store, _attributes(source, task, made, recipe, facts))
-    publication.publish(made.store, target)
+    publication.publish(made.store, target, inherit)
 
     # receipt
     receipts.write(receipt, {"recipe": recipe, "facts": facts})

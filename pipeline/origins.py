@@ -1,6 +1,6 @@
 """What a result was made from: where that is, and whether it is still what it was."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,19 +66,21 @@ def opened(receipt: Path) -> Original:
     return Original(receipt, receipt.parents[depth], recipe, facts)
 
 
-def chain(last: Original) -> Iterator[Original]:
-    """All receipts that one rests on, each after those that it was made from."""
+def chain(last: Original, beside: Sequence[Path] = ()) -> Iterator[Original]:
+    """All receipts that one rests on, and those beside it; each after those it was made from."""
     seen: set[Path] = set()
 
-    def follow(one: Original) -> Iterator[Original]:
-        for name in one.recipe["inputs"]:
-            receipt = receipt_of(one, name)
-            if receipt.is_file() and receipt not in seen and one.stage != "ingest":
-                seen.add(receipt)
-                yield from follow(opened(receipt))
-        yield one
+    def follow(receipt: Path) -> Iterator[Original]:
+        if receipt.is_file() and receipt not in seen:
+            seen.add(receipt)
+            one = opened(receipt)
+            names = [] if one.stage == "ingest" else list(one.recipe["inputs"])
+            for name in names:
+                yield from follow(receipt_of(one, name))
+            yield one
 
-    yield from follow(last)
+    for receipt in (*beside, last.receipt):
+        yield from follow(receipt)
 
 
 def changed_inputs(original: Original) -> Iterator[str]:

@@ -3,12 +3,14 @@
 import contextlib
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from pipeline import ngff
 from pipeline.volumes import attributes, write_group
 
+Inherit = Callable[[Path, Path], None]
 ROOM_BYTES = 2**16
 """More than the descriptions of two results, and of the groups that they lie in."""
 
@@ -50,20 +52,33 @@ def find_room(folder: Path) -> None:
         probe.unlink(missing_ok=True)
 
 
-def publish(building: Path, target: Path) -> None:
-    """Put a finished store in its place by rename; what stood there goes only then."""
+def publish(building: Path, target: Path, inherit: Inherit | None = None) -> None:
+    """Put a finished store in its place by rename; what stood there goes only then.
+
+    `inherit` takes, from the old store into the new one, what is to stay of it.
+    """
     # What a writer that was killed left half-written beside its file.
     for partial in building.rglob("*.partial"):
         partial.unlink()
-    old = target.with_name(f".{target.name}.replaced")
-    if old.exists():
-        shutil.rmtree(old)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
-        target.rename(old)
+        settle(target, inherit)
+        target.rename(_replaced(target))
     building.rename(target)
+    settle(target, inherit)
+
+
+def settle(target: Path, inherit: Inherit | None = None) -> None:
+    """Let go of what stood in the place of a published store, and of what a kill left of that."""
+    old = _replaced(target)
     if old.exists():
+        if inherit is not None:
+            inherit(old, target)
         shutil.rmtree(old)
+
+
+def _replaced(target: Path) -> Path:
+    return target.with_name(f".{target.name}.replaced")
 
 
 def list_children(group: Path, key: Literal["labels", "tables"]) -> None:

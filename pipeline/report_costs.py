@@ -17,10 +17,13 @@ DEAREST = 50
 """Results that the page lists, at most."""
 
 
-def write(report: Path) -> Path:
-    """Write the page beside a report's receipt, once the report is made. Returns the file."""
+def write(report: Path, beside: Sequence[Path] = ()) -> Path:
+    """Write the page beside a report's receipt, once the report is made. Returns the file.
+
+    `beside` are receipts of the campaign that the report may not rest on.
+    """
     last = origins.opened(report)
-    made = [(one, provenance.read(one.receipt)) for one in origins.chain(last)]
+    made = [(one, provenance.read(one.receipt)) for one in origins.chain(last, beside)]
     known = [(one, said) for one, said in made if said]
     stages = [
         row for stage in STAGES if (row := _sum(stage, [s for o, s in known if o.stage == stage]))

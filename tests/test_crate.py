@@ -1,5 +1,6 @@
 """Laws of a campaign's RO-Crate: what machines read of it is whole, true, and of its profile."""
 
+import dataclasses
 import json
 import subprocess
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import campaigns
 import pytest
 
-from pipeline import crate, receipts
+from pipeline import campaigns as pipeline_campaigns
+from pipeline import cli_campaign, crate, receipts
 
 CHECKER = campaigns.ROOT / ".venv-peers" / "crate" / "bin" / "python"
 CHECK = Path(__file__).with_name("crate_check.py")
@@ -71,6 +73,33 @@ def test_the_crate_names_its_profiles_and_its_workflow(results: Path) -> None:
     assert {"https://w3id.org/ro/wfrun/workflow/0.5"} <= profiles
     assert root["mainEntity"] == {"@id": crate.WORKFLOW}
     assert (results / crate.WORKFLOW).read_bytes() == (campaigns.ROOT / "Snakefile").read_bytes()
+
+
+def test_plates_and_acquisitions_without_a_model_are_in_the_crate(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(results.parent)
+    campaigns.change(results.parent, acquisitions={"alone": {"path": "wound.ome.tif"}})
+    alone = receipts.read(results / "ingest/wound.json")
+    receipts.write(results / "ingest/alone.json", alone)
+    plate = receipts.recipe(
+        "plate", {}, {"A/1/0": receipts.identity(results / "ingest/alone.json")}
+    )
+    receipts.write(results / "plate/screen.json", {"recipe": plate, "facts": {"plate": "gone"}})
+    assert not {"#run/ingest/alone", "#run/plate/screen"} & graph(results).keys()
+    loaded = pipeline_campaigns.load(Path("config.yaml"))
+    cli_campaign.crate(dataclasses.replace(loaded, plates={"screen": ("alone",)}))
+    entities = graph(results)
+    assert {"@id": "plate/screen.json"} in entities["#run/plate/screen"]["result"]
+    assert {"@id": "ingest/alone.json"} in entities["#run/plate/screen"]["object"]
+    assert {"@id": "ingest/alone.json"} in entities["#run/ingest/alone"]["result"]
+    assert {"@id": "report/report.html"} in entities["#run"]["result"]
+
+
+def test_the_end_of_a_run_describes_what_the_report_does_not_rest_on(results: Path) -> None:
+    campaigns.change(results.parent, acquisitions={"alone": {"path": "wound.ome.tif"}})
+    assert campaigns.named(campaigns.finish(results.parent)) == {"ingest/alone"}
+    assert {"@id": "ingest/alone.json"} in graph(results)["#run/ingest/alone"]["result"]
 
 
 def checked(results: Path) -> subprocess.CompletedProcess[str]:

@@ -209,6 +209,16 @@ def asked_for():
     return json.dumps(asked)
 
 
+def describe():
+    """Say, in linked data, what all results were made from, now that all are there."""
+    if Path(f"{RESULTS}/report/campaign.json").is_file():
+        subprocess.call(
+            [*PIPELINE, "crate", "--config", "config.yaml"]
+            + ["@.snakemake/overrides.arguments"],
+            stdout=subprocess.DEVNULL,
+        )
+
+
 def notify(outcome):
     """Hand what became of the run to the command that `notify` names, if it names one."""
     if campaign.notify:
