@@ -180,7 +180,7 @@ def notify(options: argparse.Namespace, campaign: Callable[[], Campaign]) -> Non
 def crate(loaded: "Expanded") -> Path:
     """Write the RO-Crate, and what all cost, of all that a campaign has made. Returns the crate.
 
-    The report rests on what models were used on; whole plates and other acquisitions are in it, too.
+    Also of plates, and of acquisitions that no model was used on.
     """
     from pipeline import crate, report_costs
 

@@ -18,7 +18,7 @@ def groups(p: Prediction) -> Mapping[str, str]:
     A field of a plate says its well and position by its name in the file, `ROW/COLUMN/FIELD`; the
     plate is the file or folder. The day is that of the raw file's metadata.
     """
-    found = {}
+    found = dict[str, str]()
     receipt = p.volume.store.with_name(f"{p.acquisition}.json")
     given = receipts.read(receipt)["recipe"]["settings"]["acquisition"]
     parts = str(given["series"]).split("/")
