@@ -56,30 +56,26 @@ def report(
         if prediction.shots:
             here.append(prediction)
         inputs |= report_changes.inputs([prediction])
-    inputs |= {
-        said["labels"]: receipts.file_fingerprint(labels.source.path)
-        for references in known.values()
-        for said, labels in references
-    }
+        for said, labels in known[pair]:
+            inputs[said["labels"]] = receipts.file_fingerprint(labels.source.path)
     recipe = receipts.recipe("report", task.model_dump(mode="json"), inputs)
 
     # act
     building, names = _begun(receipt.parent), sorted({acquisition for _, acquisition in known})
     like = {model: report_quality.known(found) for model, found in learned_from.items()}
     said, measured = dict[str, dict[str, Any]](), {model: list[Measured]() for model in like}
-    for acquisition in names:
+    for name in names:
         shown = []
-        for model in (m for m, a in known if a == acquisition):
-            log.info("%s on %s", model, acquisition)
-            p = _open(results, model, acquisition, predictions[model, acquisition])
-            bundle = results / "finetune" / f"{model}.model"
-            shown.append(_entry(p, known[model, acquisition], task, like[model], bundle))
-            said[f"{model}/{acquisition}"] = _facts(shown[-1])
-            measured[model].append(report_checks.measured(p))
+        for pair in (pair for pair in known if pair[1] == name):
+            log.info("%s on %s", *pair)
+            p = _open(results, *pair, predictions[pair])
+            bundle = results / "finetune" / f"{p.model}.model"
+            shown.append(_entry(p, known[pair], task, like[p.model], bundle))
+            said[f"{p.model}/{name}"] = _facts(shown[-1])
+            measured[p.model].append(report_checks.measured(p))
             _put(building, shown[-1])
-        image = report_image.image(results, shown[0]["p"])
-        page = report_pages.acquisition(task, acquisition, names, image, shown, said)
-        (building / PAGES / f"{acquisition}.html").write_text(page, encoding="utf-8")
+        page = report_pages.acquisition(task, name, names, report_image.image(p), shown, said)
+        (building / PAGES / f"{name}.html").write_text(page, encoding="utf-8")
     models = [_model(results, *item) for item in measured.items()]
     (building / PAGE).write_text(report_pages.campaign(task, said, models), encoding="utf-8")
     for folder in FOLDERS:

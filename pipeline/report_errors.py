@@ -16,6 +16,7 @@ from pipeline.tiles import Box
 
 CELLS, CELL_SIDE = 8, 160
 """Pictures of each kind of error, over all frames; the least side of one, in pixels."""
+COLUMNS = ("kind", "t", "z", "y", "x", "voxels", "reference", "predicted")
 Labels = npt.NDArray[Any]
 
 
@@ -51,7 +52,8 @@ class Errors:
 
     def table(self) -> bytes:
         """All errors as CSV: kind, frame, place in voxels, size, and ids on both sides."""
-        return pd.DataFrame(self.rows).to_csv(index=False, lineterminator="\n").encode()
+        rows = pd.DataFrame(self.rows, columns=list(COLUMNS))
+        return rows.to_csv(index=False, lineterminator="\n").encode()
 
     def add(
         self,

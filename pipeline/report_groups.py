@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline import receipts
 from pipeline.groups import Grouping
 from pipeline.report_prediction import Prediction
 
@@ -19,8 +18,7 @@ def groups(p: Prediction) -> Mapping[str, str]:
     plate is the file or folder. The day is that of the raw file's metadata.
     """
     found = dict[str, str]()
-    receipt = p.volume.store.with_name(f"{p.acquisition}.json")
-    given = receipts.read(receipt)["recipe"]["settings"]["acquisition"]
+    given = p.ingested
     parts = str(given["series"]).split("/")
     if len(parts) == 3 and all(parts):
         found |= {"plate": Path(given["path"]).name, "well": f"{parts[0]}{parts[1]}"}

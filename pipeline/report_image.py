@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline import figures, maps, receipts
+from pipeline import figures, maps
 from pipeline.report_checks import statistics
 from pipeline.report_prediction import Picture, Prediction
 
@@ -27,10 +26,9 @@ class Image:
     pictures: Sequence[Picture]
 
 
-def image(results: Path, p: Prediction) -> Image:
+def image(p: Prediction) -> Image:
     """What is known of the acquisition that a prediction was made in."""
-    made = receipts.read(results / "ingest" / f"{p.acquisition}.json")
-    given = made["recipe"]["settings"]["acquisition"]
+    given = p.ingested
     series = "" if given["series"] == "only" else f", {given['series']}"
     said = statistics(p)
     drawn = [_intensities(said)] if said else []

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline import figures, volumes, weights
+from pipeline import figures, receipts, volumes, weights
 from pipeline.figures import RGB
 from pipeline.sections import Shot
 from pipeline.tiles import Box, placed
@@ -120,6 +120,13 @@ class Prediction:
         """The widest stretch along x without an object's centre, in each frame."""
         x_um = [self.table.loc[self.table["t"] == frame, "x_um"] for frame in range(self.frames)]
         return [figures.widest_gap_um(x.to_numpy(float), self.width_um) for x in x_um]
+
+    @property
+    def ingested(self) -> dict[str, Any]:
+        """What settings say of the acquisition: its path, its series, and so on."""
+        made = receipts.read(self.volume.store.with_name(f"{self.acquisition}.json"))
+        found: dict[str, Any] = made["recipe"]["settings"]["acquisition"]
+        return found
 
     def image(self, level: int, space: Box, frame: int) -> npt.NDArray[Any]:
         """Intensities of the model's channel in a spatial box, in voxels of the level."""

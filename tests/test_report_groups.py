@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pipeline import receipts, report_checks, report_groups
+from pipeline import report_checks, report_groups
 from pipeline.report_checks import Measured
 
 
@@ -19,13 +19,11 @@ from pipeline.report_checks import Measured
     ],
 )
 def test_plate_well_and_position_come_from_a_field_s_name_and_the_day_from_the_file(
-    tmp_path, series, acquired, expected
+    series, acquired, expected
 ):
-    acquisition = {"path": "/data/screen.zarr", "series": series}
-    recipe = {"settings": {"acquisition": acquisition}}
-    receipts.write(tmp_path / "one.json", {"recipe": recipe})
-    volume = SimpleNamespace(store=tmp_path / "one.ome.zarr", acquired=acquired)
-    assert report_groups.groups(SimpleNamespace(acquisition="one", volume=volume)) == expected
+    given = {"path": "/data/screen.zarr", "series": series}
+    volume = SimpleNamespace(acquired=acquired)
+    assert report_groups.groups(SimpleNamespace(ingested=given, volume=volume)) == expected
 
 
 def measured(number, acquired="", **groups):
