@@ -17,17 +17,18 @@ COLOURS = "cividis"
 
 
 def suspicion(
-    x_um: Floats,
-    y_um: Floats,
+    across_um: Floats,
+    down_um: Floats,
     values: Floats,
     worst: npt.NDArray[np.bool_],
     sides_um: tuple[float, float],
+    axis: str,
 ) -> Figure:
-    """Objects at their places in a field of `sides_um` (y, x), the worst ringed."""
-    figure, axes = _plot("x (µm)", "y (µm)")
+    """Objects at their places in a field of `sides_um` (`axis` down, x), the worst ringed."""
+    figure, axes = _plot("x (µm)", f"{axis} (µm)")
     order = np.argsort(values)
-    drawn = axes.scatter(x_um[order], y_um[order], c=values[order], s=12, cmap=COLOURS)
-    axes.scatter(x_um[worst], y_um[worst], s=50, facecolors="none", edgecolors="#d55e00")
+    drawn = axes.scatter(across_um[order], down_um[order], c=values[order], s=12, cmap=COLOURS)
+    axes.scatter(across_um[worst], down_um[worst], s=50, facecolors="none", edgecolors="#d55e00")
     axes.set_xlim(0, sides_um[1])
     axes.set_ylim(sides_um[0], 0)
     axes.set_aspect("equal")

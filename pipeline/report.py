@@ -43,7 +43,7 @@ def report(
     """Write `report.html`, the pages, pictures and tables beside the receipt, then the receipt.
 
     `predictions` gives the predict receipt of each (model, acquisition). Acquisitions are opened
-    one at a time: memory does not grow with their number.
+    one at a time, so that tables and pictures do not pile up in memory.
     Raises ValueError where results do not belong together: a stage has yet to run again.
     """
     # plan

@@ -194,15 +194,18 @@ def pictures(p: Prediction, found: Quality) -> dict[str, Picture]:
     if p.table.empty:
         return {}
     values = likeness.suspicion(found.signals).to_numpy(float)
-    x, y = p.table["x_um"].to_numpy(float), p.table["y_um"].to_numpy(float)
-    sides = (p.shape[-2] * p.volume.voxel_size_um["y"], p.width_um)
     worst = np.zeros(len(values), bool)
     worst[list(found.places)] = True
-    drawn = maps.suspicion(x, y, values, worst, sides)
+    shown = {}
+    for axis, side in zip(p.volume.space[:-1], p.shape, strict=False):
+        places = [p.table[f"{one}_um"].to_numpy(float) for one in ("x", axis)]
+        sides = (side * p.volume.voxel_size_um[axis], p.width_um)
+        drawn = maps.suspicion(places[0], places[1], values, worst, sides, axis)
+        caption = f"Where suspicious objects lie, {axis} down and x across"
+        alt = f"Map of {len(values)} objects; the {int(worst.sum())} most suspicious are ringed."
+        shown[f"suspicion-map-{axis}x"] = Picture(caption, alt, figures.png(drawn))
     spread = maps.distribution(values)
-    alt = f"Map of {len(values)} objects; the {int(worst.sum())} most suspicious are ringed."
-    return {
-        "suspicion-map": Picture("Where suspicious objects lie", alt, figures.png(drawn)),
+    return shown | {
         "suspicion": Picture(
             "How suspicious objects are",
             f"Histogram: half of the objects are below {np.median(values):.1f}.",
