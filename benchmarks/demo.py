@@ -110,7 +110,7 @@ def _run(folder: Path, seed: int) -> Run:
 
 def _tell(lines: Sequence[str], seconds: float) -> None:
     """Say what the workflow has just begun."""
-    if found := re.match(r"    output: results/([^,]*)\.json\b", lines[-1]):
+    if found := re.match(r"    output: results/([^,\n]*)\.json\b", lines[-1]):
         print(f"  {seconds:4.0f} s  {found[1]}", flush=True)
 
 
@@ -122,7 +122,7 @@ def durations(lines: Iterable[str]) -> dict[str, float]:
     for line in lines:
         if stamp := re.match(r"\[(\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4})\]$", line):
             now = datetime.strptime(stamp[1], "%a %b %d %H:%M:%S %Y")
-        elif made := re.match(r"    output: results/([^,]*)\.json\b", line):
+        elif made := re.match(r"    output: results/([^,\n]*)\.json\b", line):
             output = made[1]
         elif (begun := re.match(r"    jobid: (\d+)$", line)) and output:
             began[begun[1]], output = (output, now), ""

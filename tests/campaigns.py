@@ -237,7 +237,7 @@ def until(condition: Callable[[], object], seconds: float = LIMIT_S) -> None:
 
 def named(text: str) -> set[str]:
     """The results, as STAGE/NAME, of the jobs that the workflow speaks of."""
-    return set(re.findall(r"^    output: results/([^,]*)\.json\b", text, re.MULTILINE))
+    return set(re.findall(r"^    output: results/([^,\n]*)\.json\b", text, re.MULTILINE))
 
 
 def planned(folder: Path, *options: str, profile: str = "local") -> set[str]:

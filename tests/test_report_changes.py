@@ -48,7 +48,7 @@ def test_the_page_compares_and_says_how_to_go_back(folder: Path) -> None:
     made = receipts.read(folder / "results/report/campaign.json")["recipe"]["settings"]
     words = ["report", "results/report/campaign.json", "--predictions", str(PREDICT)]
     assert cli.main([*words, "--settings", json.dumps(made)]) == 0
-    page = (folder / "results/report/report.html").read_text()
+    page = (folder / "results/report/acquisitions/wound.html").read_text()
     assert "What changed since the labels before" in page
     assert "predict.foreground: 0.5 → 0.65" in page
     assert "Errors by kind and size" in page

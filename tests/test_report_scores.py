@@ -46,7 +46,7 @@ def test_every_error_is_in_the_table_and_the_largest_of_each_kind_are_shown(tmp_
     monkeypatch.setattr(report_errors, "CELLS", 1)
     predicted, reference = without(movie(), 203, 305), movie()
     predicted[4][predicted[4] == 401] = 402  # two that became one
-    halves = np.where(np.arange(SIDES[1]) < 56, 501, 555)
+    halves = np.where(np.arange(SIDES[1]) < 56, 598, 599)
     predicted[5] = np.where(reference[5] == 504, halves, predicted[5])  # one that became two
     bench = Bench(tmp_path, "tyx", predicted, reference)
     facts, page = bench.report()
