@@ -112,7 +112,7 @@ def errors(counted: Shared, overlap: float) -> list[Error]:
 
     Reference objects that were split into several, that lie together in one (merged), that were
     found elsewhere or with other outlines (displaced), and that nothing was found of (missed); and
-    what was found of nothing (false). One of several that share voxels may be in a split and a merge.
+    what was found of nothing (false). An object may be in a split and in a merge.
     """
     told = changes.fates(counted, overlap)
     return [
