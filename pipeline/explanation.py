@@ -27,19 +27,16 @@ MOST_NEIGHBOURS = 12
 
 
 def thinned(
-    electrons: Floats, share: float, generator: np.random.Generator, read_noise: float = 0.0
+    electrons: Floats, share: float, generator: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Part photons at random in two images, of `share` and of the rest, that add up to the whole.
+    """Part photons at random in two images, of `share` and of the rest.
 
     Of Poisson images both are Poisson, and independent: what was found in one can be tested on
-    the other. Read noise, of this standard deviation in electrons, is parted with noise of its own
-    that makes both independent of it, too: both keep their share of its variance.
+    the other. What is negative by read noise counts as 0.
     """
     whole = np.maximum(np.rint(electrons), 0).astype(np.int64)
-    counted = generator.binomial(whole, share)
-    own = read_noise * math.sqrt(share * (1 - share)) * generator.standard_normal(whole.shape)
-    one = counted + share * (electrons - whole) + own
-    return one, electrons - one
+    one = generator.binomial(whole, share)
+    return one.astype(np.float64), (whole - one).astype(np.float64)
 
 
 def explained(labels: Labels, image: Floats, kernel: Tensor, noise: Noise) -> pd.DataFrame:

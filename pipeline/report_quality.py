@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline import figures, likeness, maps, report_light, report_windows, stability
+from pipeline import figures, likeness, maps, report_windows, stability
 from pipeline import view as views
 from pipeline.calibrator import Calibrator
 from pipeline.likeness import Known
@@ -102,7 +102,7 @@ def quality(p: Prediction, like: Known | str, bundle: Path, windows: int, most: 
         view = views.view(p.volume, p.card.channel, p.card.voxel_size_um)
         seen = report_windows.windows(p, view, bundle, windows)
         _spread(signals, STABLE, [(w, w.stable.overlap.mean(axis=0)) for w in seen])
-        tested = report_light.explained(p, view, bundle, seen)
+        tested = report_windows.explained(p, view, seen)
         if isinstance(tested, str):
             off.append(tested)
         else:

@@ -1,5 +1,6 @@
 """Windows of a prediction that are read again: in disguises, by other models, on their light."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -7,18 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from scipy import ndimage, spatial, special
 
 from pipeline import (
     bases,
+    explanation,
     instances,
+    optics,
+    physics,
     stability,
     steerable,
     trials,
     weights,
 )
 from pipeline.network import Architecture, UNet
+from pipeline.noise import Camera, Noise
+from pipeline.report_checks import statistics
 from pipeline.report_prediction import Prediction
 from pipeline.stability import Stability
 from pipeline.tiles import Box
@@ -56,21 +63,16 @@ def windows(p: Prediction, view: View, bundle: Path, count: int) -> list[Window]
     """Read windows around objects, spread evenly over the table, again and in disguises."""
     torch.set_num_threads(1)  # the order of sums decides the last digits of what is said
     network, card = weights.load(bundle)
-    others = list(_members(card))
-    rows = np.unique(np.linspace(0, len(p.table) - 1, count + 2).round().astype(int)[1:-1])
-    return [_window(p, view, int(row), network, others, reading(p)) for row in rows]
-
-
-def reading(p: Prediction) -> Reading:
-    """How the network's output became the objects of the prediction."""
-    settings, card = p.made["recipe"]["settings"]["predict"], p.card
-    return Reading(
-        instances.geometry(
-            card.diameter_voxels, float(settings["smallest_object"]), card.unit_voxels
-        ),
-        float(settings["foreground"]),
+    smallest = float(p.made["recipe"]["settings"]["predict"]["smallest_object"])
+    foreground = float(p.made["recipe"]["settings"]["predict"]["foreground"])
+    reading = Reading(
+        instances.geometry(card.diameter_voxels, smallest, card.unit_voxels),
+        foreground,
         WINDOW_VOXELS[p.volume.space],
     )
+    others = list(_members(card))
+    rows = np.unique(np.linspace(0, len(p.table) - 1, count + 2).round().astype(int)[1:-1])
+    return [_window(p, view, int(row), network, others, reading) for row in rows]
 
 
 def _members(card: weights.Card) -> Sequence[UNet]:
@@ -137,3 +139,48 @@ def _rows(
     near = p.card.diameter_um / 4 / min(p.volume.voxel_size_um[a] for a in p.volume.space)
     away, which = tree.query(fine)
     return np.where(away <= near, here[np.minimum(which, len(here) - 1)], -1)
+
+
+def explained(p: Prediction, view: View, seen: Sequence[Window]) -> list[pd.DataFrame] | str:
+    """Test each window's objects on their light where the optics are known; else say why not."""
+    what = "Explanation by the optics"
+    if p.card.optics is None:
+        return f"{what}: the model's optics are unknown."
+    scope = optics.Optics(**p.card.optics)
+    camera = statistics(p).get(p.card.channel, {}).get("camera", {"unknown": "no statistics"})
+    if not scope.has_forward_model:
+        return f"{what}: {scope.modality} has no forward model."
+    if "unknown" in camera:
+        return f"{what}: the camera is unknown: {camera['unknown']}"
+    if view.resampled:
+        return f"{what}: the image is interpolated to the model's voxels, its noise unknown."
+    kernel = optics.psf(scope, p.card.voxel_size_um)
+    noise = _noise(p, view, camera)
+    formation = physics.Formation(kernel, tuple(2 * d for d in p.card.diameter_voxels), noise)
+    tested = []
+    for w in seen:
+        whole = np.ones(w.labels.shape, bool)
+        try:
+            left = physics.reduced_chi_square(w.labels, whole, w.image, formation)
+        except ValueError as fault:
+            return f"{what}: {fault}"
+        if not EXPLAINED[0] <= left <= EXPLAINED[1]:
+            return (
+                f"{what}: flat objects, seen through these optics, do not explain the image "
+                f"(reduced chi-square {left:.1f})."
+            )
+        image = w.image.astype(np.float64)
+        tested.append(explanation.explained(w.labels, image, kernel, noise).loc[w.stable.ids])
+    return tested
+
+
+def _noise(p: Prediction, view: View, camera: dict[str, float]) -> Noise:
+    """Noise of the normalised image; a coarser level is a mean of independent voxels."""
+    low, high = p.volume.windows[view.channel]
+    whole = Camera(
+        camera["gain_counts_per_electron"],
+        camera["offset_counts"],
+        camera["read_noise_electrons"],
+    ).noise.normalised(low, high)
+    voxels = math.prod(p.volume.spatial(view.level.factors))
+    return Noise(whole.slope / voxels, whole.intercept / voxels, whole.floor / voxels)

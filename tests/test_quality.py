@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage, stats
 
 from benchmarks import expectation, injected
-from pipeline import calibrator, explanation, likeness, optics, report_light, stability
+from pipeline import calibrator, explanation, likeness, optics, stability
 from pipeline.calibrator import Calibrator
 from pipeline.noise import Noise
 from pipeline.stability import DISGUISES, Disguise
@@ -130,26 +130,6 @@ def test_halves_of_photons_add_up_and_are_independent():
     assert np.array_equal(one + other, counts)
     assert one.var() == pytest.approx(one.mean(), rel=0.03)
     assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.01
-
-
-def test_halves_are_independent_of_read_noise_and_of_light_too_faint_for_it():
-    generator = np.random.default_rng(0)
-    light = generator.poisson(3, (400, 400)) + generator.normal(0, 4, (400, 400))
-    one, other = explanation.thinned(light, 0.3, np.random.default_rng(1), 4.0)
-    assert np.allclose(one + other, light)
-    assert one.mean() == pytest.approx(0.3 * light.mean(), abs=0.02)
-    assert one.var() == pytest.approx(0.3 * (3 + 16), rel=0.05)
-    assert other.var() == pytest.approx(0.7 * (3 + 16), rel=0.05)
-    assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.02
-
-
-def test_objects_that_are_not_seen_again_have_no_certainty():
-    labels = np.repeat([1, 2, 3, 0], 6)
-    again = np.repeat([7, 7, 0, 9, 0], [6, 2, 4, 6, 6])
-    found = pd.DataFrame({"certainty": [5.0, 8.0], "displaced": [0.5, 1.0]}, index=[7, 9])
-    rows = report_light.paired(labels, np.array([1, 2, 3]), again, found)
-    assert rows["certainty"].tolist() == [5.0, 0.0, 8.0]
-    assert rows["displaced"].isna().tolist() == [False, True, False]
 
 
 def test_false_objects_have_no_certainty_and_right_ones_are_called_shifted_as_often_as_stated():
