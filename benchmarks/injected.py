@@ -293,8 +293,8 @@ def harmed(labels: Labels, kind: str, seed: int) -> tuple[Labels, list[int]]:
 
 
 def unlike(tests: Sequence[Example], shots: Sequence[Example], level: float) -> float:
-    """Share of right objects of other images whose probability under the shots is below `level`."""
+    """Share of right objects of other images whose chance under the shots is at most `level`."""
     learned = pd.concat([objects_of(shot.labels, shot.image.voxels) for shot in shots[:5]])
     known = likeness.known(learned)
-    found = [known.probability(objects_of(t.labels, t.image.voxels)) for t in tests]
-    return float((np.concatenate(found) < level).mean())
+    found = [known.chance(objects_of(t.labels, t.image.voxels)) for t in tests]
+    return float((np.concatenate(found) <= level).mean())

@@ -10,6 +10,8 @@ import pandas as pd
 from scipy import spatial, stats
 
 Floats = npt.NDArray[np.float64]
+RIDGE = 1e-4
+"""Added to the variance of each feature, so that none without any is divided by."""
 FEWEST = 12
 """Objects of the shots from which on others can be said to differ from them."""
 
@@ -58,12 +60,14 @@ class Known:
     names: of the features.
     centre, inverse: their mean and inverse covariance.
     count: how many objects there were.
+    apart: squared distance of each from all the others, sorted.
     """
 
     names: tuple[str, ...]
     centre: Floats
     inverse: Floats
     count: int
+    apart: Floats
 
     def probability(self, found: pd.DataFrame) -> Floats:
         """Probability that an object of the shots' kind is so far from them, or farther.
@@ -71,11 +75,24 @@ class Known:
         Hotelling's T^2 of one more observation (Annals of Mathematical Statistics 2, 360, 1931):
         exact where features are normal, whatever the shots' number.
         """
-        away = found[list(self.names)].to_numpy(float) - self.centre
-        square = np.einsum("ij,jk,ik->i", away, self.inverse, away)
+        square = self._square(found)
         n, p = self.count, len(self.names)
         ratio = square * n * (n - p) / ((n + 1) * (n - 1) * p)
         return np.asarray(stats.f.sf(ratio, p, n - p))
+
+    def chance(self, found: pd.DataFrame) -> Floats:
+        """The same without a word on how features are distributed: a rank among the shots' objects.
+
+        Conformal prediction (V. Vovk, A. Gammerman, G. Shafer, Algorithmic Learning in a Random
+        World, 2005), each of the shots' objects held against the others. Never less than 1 over
+        their number plus 1, so that a level of 1 % takes 99.
+        """
+        farther = self.count - np.searchsorted(self.apart, self._square(found))
+        return np.asarray((1 + farther) / (self.count + 1), np.float64)
+
+    def _square(self, found: pd.DataFrame) -> Floats:
+        away = found[list(self.names)].to_numpy(float) - self.centre
+        return np.einsum("ij,jk,ik->i", away, self.inverse, away)
 
     def typical(self, found: pd.DataFrame) -> float:
         """How like the shots' objects others are together: mean of log10 of the probability.
@@ -104,8 +121,19 @@ def known(found: pd.DataFrame) -> Known:
         raise ValueError(
             f"the shots hold {len(values)} objects, of {FEWEST} that it takes to tell who differs"
         )
-    covariance = np.cov(values, rowvar=False) + 1e-4 * np.eye(values.shape[1])
-    return Known(tuple(map(str, found)), values.mean(axis=0), _inverse(covariance), len(values))
+    covariance = np.cov(values, rowvar=False) + RIDGE * np.eye(values.shape[1])
+    centre, inverse = values.mean(axis=0), _inverse(covariance)
+    return Known(tuple(map(str, found)), centre, inverse, len(values), _apart(values))
+
+
+def _apart(values: Floats) -> Floats:
+    """Squared distance of each row from the mean of the others, by their covariance; sorted."""
+    n, p = values.shape
+    away = values - values.mean(axis=0)
+    outer = away[:, :, None] * away[:, None, :]
+    others = (away.T @ away - n / (n - 1) * outer) / (n - 2) + RIDGE * np.eye(p)
+    step = n / (n - 1) * away
+    return np.sort(np.einsum("ij,ij->i", step, np.linalg.solve(others, step[..., None])[..., 0]))
 
 
 def _inverse(matrix: npt.NDArray[Any]) -> Floats:

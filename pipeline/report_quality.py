@@ -24,6 +24,8 @@ CALIBRATOR = "calibrator.json"
 """Shipped beside this module: see benchmarks, quality."""
 CELL_SIDE, MARGIN = 160, 1.0
 """The least side of a crop in pixels, and what surrounds its object, in diameters."""
+LEVEL = 0.01
+"""At which objects are called unlike the shots'."""
 LIKE, STABLE, SCORE, VOTES = "likeness", "stability", "score", "votes"
 LIGHT, PLACE = "light", "place"
 SAID = {
@@ -44,6 +46,8 @@ class Quality:
     ----------
     places: in the table, of what to look at first; `reasons` say why.
     signals: a row per object, low where it is suspicious.
+    unlike: share of objects that fewer than LEVEL of the shots' kind are as far from these as;
+        None where the shots are too few to tell.
     expected: F1, and its interval; None where it is not known.
     off: what could not be told, and why.
     """
@@ -51,6 +55,7 @@ class Quality:
     places: tuple[int, ...]
     reasons: tuple[str, ...]
     signals: pd.DataFrame
+    unlike: float | None
     expected: tuple[float, float, float] | None
     off: tuple[str, ...]
 
@@ -95,7 +100,9 @@ def quality(p: Prediction, like: Known | str, bundle: Path, windows: int, most: 
         off.append(f"Likeness to the shots: {like}.")
     elif len(p.table):
         signals[LIKE] = like.probability(features)
-    expected = None
+    expected, unlike = None, None
+    if isinstance(like, Known) and (like.count + 1) * LEVEL >= 1 and len(p.table):
+        unlike = float((like.chance(features) <= LEVEL).mean())
     if not windows:
         off.append("Stability, and the F1 to expect: report.windows is 0.")
     elif len(p.table):
@@ -123,7 +130,7 @@ def quality(p: Prediction, like: Known | str, bundle: Path, windows: int, most: 
         if signal == LIKE and isinstance(like, Known):
             said = f"{like.unlike(features.iloc[place])}"
         reasons.append(said)
-    return Quality(tuple(places), tuple(reasons), signals, expected, tuple(off))
+    return Quality(tuple(places), tuple(reasons), signals, unlike, expected, tuple(off))
 
 
 def _expected(
@@ -219,6 +226,7 @@ def facts(p: Prediction, found: Quality) -> dict[str, Any]:
     names = ("expected", "low", "high")
     return {
         "expected_f1": dict(zip(names, found.expected, strict=True)) if found.expected else None,
+        "unlike_the_shots": found.unlike,
         "look_first": [int(p.table.index[place]) for place in found.places],
         "off": list(found.off),
     }

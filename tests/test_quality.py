@@ -92,6 +92,35 @@ def test_objects_of_the_shots_kind_are_called_unlike_as_often_as_stated(shots):
     assert 0.005 <= np.mean(rates) <= 0.02
 
 
+def heavy(count, generator):
+    """Features with far outliers of their own, as real objects have them."""
+    return pd.DataFrame(generator.standard_t(3, size=(count, 4)), columns=list("abcd"))
+
+
+def test_however_features_are_distributed_as_many_are_called_unlike_as_stated():
+    rates, normal = [], []
+    for seed in range(40):
+        generator = np.random.default_rng(seed)
+        known, others = likeness.known(heavy(150, generator)), heavy(1000, generator)
+        rates.append((known.chance(others) <= 0.05).mean())
+        normal.append((known.probability(others) <= 0.01).mean())
+    assert 0.04 <= np.mean(rates) <= 0.06
+    assert np.mean(normal) > 0.02, "which the test that takes them for normal does not keep to"
+
+
+def test_each_of_the_shots_is_held_against_the_others_exactly():
+    values = heavy(40, np.random.default_rng(1))
+    known = likeness.known(values)
+    apart = []
+    for row in range(40):
+        rest = values.drop(index=row)
+        away = values.iloc[row] - rest.mean()
+        matrix = np.cov(rest, rowvar=False) + likeness.RIDGE * np.eye(4)
+        apart.append(away @ np.linalg.inv(matrix) @ away)
+    assert np.allclose(known.apart, np.sort(apart))
+    assert known.chance(values.iloc[:1] + 1e6) == pytest.approx(1 / 41)
+
+
 def test_objects_unlike_the_shots_are_told_and_in_what():
     known = likeness.known(features(200, 0))
     large = features(100, 1, size=2.0)
