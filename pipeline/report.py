@@ -56,8 +56,8 @@ def report(
         if prediction.shots:
             here.append(prediction)
         inputs |= report_changes.inputs([prediction])
-        for said, labels in known[pair]:
-            inputs[said["labels"]] = receipts.file_fingerprint(labels.source.path)
+        for about, labels in known[pair]:
+            inputs[about["labels"]] = receipts.file_fingerprint(labels.source.path)
     recipe = receipts.recipe("report", task.model_dump(mode="json"), inputs)
 
     # act
