@@ -25,7 +25,9 @@ REAL = (
     "Real errors: every sixth object of the labels is copied to an empty place (false), shifted by "
     "0.15 of the square root of its voxels, merged with a neighbour, split or dilated. 'by light': "
     "the test of that kind under a guessed blur and the noise of the image; 'by likeness': "
-    "distance from the labelled objects of one other image. Neither sees what it does not look at."
+    "distance from the labelled objects of one other image. Neither sees what it does not look at. "
+    "'Called unlike' goes by ranks among the objects of up to five shots, each held against the "
+    "others; by Hotelling's test, which takes features for normal, it was 5.1 % in the mean."
 )
 FAULTS = (
     "Faults: {seeds} seeds each, of a stack of 24 planes, a campaign of 12 acquisitions, and 640 "
