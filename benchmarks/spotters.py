@@ -21,7 +21,7 @@ from benchmarks.peers import exchange
 from benchmarks.placed import Placed
 
 Floats = npt.NDArray[np.float64]
-THRESHOLDS = 60
+THRESHOLDS = 400
 """How many are tried where the best is looked for."""
 SIZES = (0.7, 1.0, 1.4)
 """Widths of the Laplacian of Gaussian, in those that fit the diameter best."""
