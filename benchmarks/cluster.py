@@ -1,4 +1,4 @@
-"""Mishaps on a real SLURM, done to a stage that runs; and a campaign of many acquisitions."""
+"""Mishaps on a real SLURM, done to a stage that runs."""
 
 import argparse
 import contextlib
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from benchmarks import crowd, driven, site, staging
+from benchmarks import driven, site, staging
 from benchmarks.driven import Scene, marks, snapshot
 from benchmarks.measurement import Figure, Measurement, Target, environment
 from benchmarks.mishaps import MISHAPS, PATIENCE_S, Mishap, Running, nothing
@@ -72,32 +72,27 @@ class Outcome:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
     parser.add_argument("--only", nargs="+", default=[], help="mishaps whose names hold these")
-    parser.add_argument("--acquisitions", type=int, default=200, help="of the campaign; 0: none")
 
 
 def measure(options: argparse.Namespace) -> Measurement:
-    """Let every mishap happen once, then run the campaign.
+    """Let every mishap happen once.
 
     Raises RuntimeError where no SLURM runs, or a run fails that should not.
     """
-    here, figures = environment(), list[Figure]()
+    chosen = [mishap for mishap in MISHAPS if all(word in mishap.name for word in options.only)]
+    if not chosen:
+        raise RuntimeError(f"no mishap's name holds {' and '.join(options.only)}.")
+    here = environment()
     site.started()
     shape = QUICK_SHAPE if options.quick else SHAPE
     with tempfile.TemporaryDirectory(prefix="equiscope-cluster-") as temporary:
         folder = Path(temporary)
-        chosen = [m for m in MISHAPS if all(word in m.name for word in options.only)]
-        if chosen:
-            objects = int(np.prod(shape)) // CROWD
-            image, _ = staging.scattered(shape, objects, np.random.default_rng(0))
-            raw = folder / "stack.tif"
-            tifffile.imwrite(raw, image, photometric="minisblack", compression="zlib")
-            figures += _mishaps(folder, raw, chosen)
-        told = [STAGE, COUNTED]
-        count = min(options.acquisitions, 6) if options.quick else options.acquisitions
-        if count:
-            told.append(crowd.TOLD.format(count=count))
-            figures += crowd.figures(folder / "crowd", count)
-    return Measurement("cluster", tuple(told), here, tuple(figures))
+        objects = int(np.prod(shape)) // CROWD
+        image, _ = staging.scattered(shape, objects, np.random.default_rng(0))
+        raw = folder / "stack.tif"
+        tifffile.imwrite(raw, image, photometric="minisblack", compression="zlib")
+        figures = tuple(_mishaps(folder, raw, chosen))
+    return Measurement("cluster", (STAGE, COUNTED), here, figures)
 
 
 def _mishaps(folder: Path, raw: Path, chosen: list[Mishap]) -> Iterator[Figure]:

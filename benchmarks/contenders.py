@@ -22,7 +22,7 @@ import zarr
 from benchmarks import staging
 from benchmarks.peers import tiled, tiled_dask, tiled_ngio
 from benchmarks.peers.tiled import Chunks
-from pipeline import fields, predict, receipts, tiles, volumes, weights
+from pipeline import fields, grids, predict, receipts, tiles, volumes, weights
 from pipeline import view as views
 from pipeline.config import PredictTask
 
@@ -69,7 +69,7 @@ def limit(task: Task) -> float:
     network, card = weights.load(receipts.result(task.model, "model"))
     view = views.view(volumes.open_volume(task.store), card.channel, card.voxel_size_um)
     tile = task.settings.predict.tile_voxels.of(card.network.axes)
-    grid = fields.grid(card.network, view.shape, tile)
+    grid = grids.grid(card.network, view.shape, tile)
     ready = fields.prepared(network, grid)
     seen = [view.read(grid.reads(box), 0) for box in tiles.boxes(grid.shape, grid.tile)]
     fields.forward(ready, seen[:1])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measurement import Figure, Measurement, Target, environment
-from pipeline import receipts, weights
+from pipeline import cards, receipts
 
 ROOT = Path(__file__).resolve().parents[1]
 ENOUGH = {("nuclei/scratch_assay", 0.5): Target(">=", 0.9)}
@@ -53,7 +53,7 @@ class Run:
     total: float
     results: dict[str, dict[str, Any]]
     orphans: dict[str, int]
-    certificates: dict[str, weights.Certificate]
+    certificates: dict[str, cards.Certificate]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -145,7 +145,7 @@ def collect(results: Path, seconds: dict[str, float], total: float) -> Run:
             for name in shown
         },
         certificates={
-            model: weights.read_card(results / "finetune" / f"{model}.model").certificate
+            model: cards.read(results / "finetune" / f"{model}.model").certificate
             for model in models
         },
     )

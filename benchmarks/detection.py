@@ -20,7 +20,7 @@ from benchmarks.measurement import Figure, Measurement, Target, environment
 from benchmarks.peers import runner
 from benchmarks.placed import Kind, Placed
 from benchmarks.spotters import Candidates, Trackpy
-from pipeline import bases, detectors, network
+from pipeline import bases, detectors, topology
 from pipeline.crops import Crop, Range
 from pipeline.detectors import Detector
 from pipeline.selfsupervised import Lesson
@@ -159,7 +159,7 @@ def _trained(kind: Kind, number: int, steps: int) -> tuple[Detector, int]:
             small = placed.coarse(region, kind.factor)
             try:
                 crop = Crop.of(small, None, f"a crop of {kind.name}")
-                architecture = network.design("yx", (1.0, 1.0), "d4", 32, 2)
+                architecture = topology.design("yx", (1.0, 1.0), "d4", 32, 2)
                 learned = bases.learned(BASE)
                 lesson = _lesson(crop, steps)
                 return (

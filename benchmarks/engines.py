@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import fields
-from pipeline.fields import Grid
+from pipeline.grids import Grid
 from pipeline.network import UNet
 
 Run = Callable[[Tensor], Tensor]

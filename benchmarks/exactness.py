@@ -21,7 +21,7 @@ from scipy import ndimage
 from benchmarks import staging
 from benchmarks.cases import AXES, Case, drawn
 from benchmarks.measurement import Figure, Measurement, Target, environment
-from pipeline import fields, predict, receipts, tiles, volumes, weights
+from pipeline import cards, fields, grids, predict, receipts, tiles, volumes, weights
 from pipeline import view as views
 from pipeline.tiles import Box
 from pipeline.view import View
@@ -159,7 +159,7 @@ def _predicted(folder: Path, image: npt.NDArray[Any], case: Case, cut: Case, mod
     predict.predict(result, receipt, model, task, means, cut.run())
     store = receipts.result(receipt, "volume")
     bundle = receipts.result(model, "model")
-    card = weights.read_card(bundle)
+    card = cards.read(bundle)
     view = views.view(volumes.open_volume(store), card.channel, card.voxel_size_um)
     return _Found(
         labels=np.asarray(volumes.open_level(store / "labels" / model.stem, 0)[:]),
@@ -172,7 +172,7 @@ def _predicted(folder: Path, image: npt.NDArray[Any], case: Case, cut: Case, mod
 def _said(view: View, bundle: Path, tile: Sequence[int]) -> npt.NDArray[np.float32]:
     """The network's output for all of the first frame, `(outputs, *view.shape)`, from tiles."""
     network, card = weights.load(bundle)
-    grid = fields.grid(card.network, view.shape, tuple(tile))
+    grid = grids.grid(card.network, view.shape, tuple(tile))
     ready = fields.prepared(network, grid)
     torch.set_num_threads(1)
     said = np.empty((1 + len(view.shape), *view.shape), np.float32)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from benchmarks import datasets, learners
 from benchmarks.datasets import Domain, Example
 from benchmarks.measurement import Figure, Target
-from pipeline import calibrator, config, likeness, objects, stability, trials
+from pipeline import calibrator, config, labelling, likeness, objects, stability, trials
 from pipeline.calibrator import Calibrator
 from pipeline.likeness import Known
 from pipeline.metrics import match
@@ -112,7 +112,7 @@ def objects_of(labels: npt.NDArray[np.integer[Any]], image: datasets.Floats) -> 
     parts = objects.parts(
         labels.astype(np.uint64),
         [image],
-        np.full(labels.shape, objects.CERTAIN, np.uint16),
+        np.full(labels.shape, labelling.CERTAIN, np.uint16),
         labels > 0,
         (0,) * labels.ndim,
         axes,

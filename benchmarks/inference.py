@@ -17,9 +17,10 @@ from torch import Tensor
 from benchmarks import engines
 from benchmarks.engines import CHOSEN, Mode, Run, sides
 from benchmarks.measurement import Figure, Measurement, Target, environment
-from pipeline import certificate, fields, steerable
-from pipeline.fields import Grid
-from pipeline.network import Architecture, UNet, receptive_field
+from pipeline import certificate, grids, steerable
+from pipeline.grids import Grid
+from pipeline.network import UNet
+from pipeline.topology import Architecture, receptive_field
 
 EXACT = Target("<=", 1e-5)
 NOTHING = Target("<=", 0.0)
@@ -157,7 +158,7 @@ def exactness(name: str, case: Case) -> Iterator[Figure]:
 
 
 def _grid(network: UNet, tile: tuple[int, ...]) -> Grid:
-    return fields.grid(network.architecture, tile, tile)
+    return grids.grid(network.architecture, tile, tile)
 
 
 def _relative(difference: Tensor, to: Tensor) -> float:

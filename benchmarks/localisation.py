@@ -17,7 +17,7 @@ import torch
 from benchmarks import appearances, estimators
 from benchmarks.appearances import PITCH, SHAPES, Field
 from benchmarks.measurement import Figure, Measurement, Target, environment
-from pipeline import bases, detectors, network
+from pipeline import bases, detectors, topology
 from pipeline.crops import Crop, Range
 from pipeline.detectors import Detector
 from pipeline.noise import Noise
@@ -133,7 +133,7 @@ def _trained(
         silence=0.3,
         unlabelled=0.1,
     )
-    architecture = network.design("yx", (1.0, 1.0), "d4", 32, 2)
+    architecture = topology.design("yx", (1.0, 1.0), "d4", 32, 2)
     try:
         learned = bases.learned(BASE)
         return detectors.train([crop], architecture, learned, UNIT, lesson, seed), scale

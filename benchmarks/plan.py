@@ -18,7 +18,7 @@ import yaml
 from benchmarks import expanse, staging
 from benchmarks.apart import Apart, apart, commanded
 from benchmarks.measurement import Figure, Measurement, Target, environment
-from pipeline import cluster, predict, receipts, shards, tiles, weights
+from pipeline import cards, cluster, predict, receipts, shards, tiles
 from pipeline.planning import Plan
 from pipeline.shards import Shards
 
@@ -42,12 +42,9 @@ PLANNED = (
     "profiles/slurm. Planning time is that of the whole stage until its first job would be "
     "submitted: opening the volume, planning, writing the labels' metadata, finding what is "
     "missing, dealing it to jobs. Each plan is made in a process of its own, whose peak memory "
-    "includes Python and torch."
+    "includes Python and its libraries."
 )
-COUNTED = (
-    "Files are those that stay, at most: shards of labels at all levels, metadata, table. Core "
-    "hours are an estimate from a forward pass on a small tile here."
-)
+COUNTED = "Files are those that stay, at most: shards of labels at all levels, metadata, table."
 
 
 class SubmittedError(Exception):
@@ -131,7 +128,7 @@ def planned(receipt: Path, image: Path, model: Path) -> Planned:
     with contextlib.suppress(SubmittedError):
         predict.predict(receipt, image, model, staging.campaign().predict_task(), means, run)
     [(work, seconds)] = seen
-    plan = predict.plan(work, weights.read_card(receipts.result(model, "model")), means)
+    plan = predict.plan(work, cards.read(receipts.result(model, "model")), means)
     phases = tiles.phases(work.levels, shards.MOST_SHARDS_PER_TREE)
     jobs = sum(len(cluster.deal(work, trees, allocation)) for trees in phases)
     return Planned(plan, seconds, jobs)
@@ -166,8 +163,6 @@ def of_volume(terabytes: int, runs: Sequence[Apart[Planned]]) -> Iterator[Figure
     yield from add("files", [first.plan.files], "files")
     yield from add("tiles", [first.plan.tiles], "tiles")
     yield from add("voxels read for each that a tile owns", [first.plan.context], "voxels")
-    if first.plan.core_hours is not None:
-        yield from add("core hours", [run.result.plan.core_hours or 0.0 for run in runs], "h")
 
 
 def campaign(folder: Path, count: int) -> None:

@@ -3,6 +3,7 @@
 from types import ModuleType
 
 from benchmarks import (
+    campaign,
     cluster,
     demo,
     detection,
@@ -18,6 +19,7 @@ from benchmarks import (
 )
 
 BENCHMARKS: dict[str, ModuleType] = {
+    "campaign": campaign,
     "cluster": cluster,
     "demo": demo,
     "detection": detection,

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from benchmarks.measurement import Figure, Target
-from pipeline import charts, objects, planes, seams, stitching
+from pipeline import charts, labelling, objects, planes, seams, stitching
 from pipeline.alarms import Check
 from pipeline.charts import Chart
 from pipeline.intensities import Channel, measure
@@ -185,7 +185,7 @@ def _labels(seed: int) -> Labels:
 def _label_checks(labels: Labels) -> list[Check]:
     found = np.maximum(labels, 0)
     ids = np.unique(found[found > 0]).astype(np.uint64)
-    certain = np.full(found.shape, objects.CERTAIN, np.uint16)
+    certain = np.full(found.shape, labelling.CERTAIN, np.uint16)
     parts = objects.parts(
         found.astype(np.uint64), [found], certain, found > 0, (0, 0), "yx", ["none"], 0, ids
     )

@@ -8,7 +8,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,20 @@ STAGES = ("ingest", "finetune", "predict")
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """The allocation of each stage, and how many stages may be at work at once."""
+    """The allocation of each stage; and the cores of a run, of which a stage at work takes some.
+
+    Attributes
+    ----------
+    threads: cores that a stage takes, where that is more than one.
+    """
 
     stages: Mapping[str, Allocation]
-    at_once: int
+    cores: int
+    threads: Mapping[str, int] = field(default_factory=dict)
+
+    def at_once(self, stage: str) -> int:
+        """How many results of a stage may be at work at once."""
+        return max(1, self.cores // self.threads.get(stage, 1))
 
     @property
     def on_slurm(self) -> dict[str, Allocation]:
@@ -38,8 +48,8 @@ def of_options(text: str) -> Given:
     """What a run is about to use: JSON of each stage's options, and of `cores`."""
     try:
         said: dict[str, Any] = json.loads(text)
-        at_once = int(said.pop("cores", 1))
-        return Given({stage: _allocation(options) for stage, options in said.items()}, at_once)
+        cores = int(said.pop("cores", 1))
+        return Given({stage: _allocation(options) for stage, options in said.items()}, cores)
     except (json.JSONDecodeError, SystemExit, argparse.ArgumentError) as error:
         raise ValueError(f"--stages is {text!r}: it must be JSON of stages' options.") from error
 
@@ -73,8 +83,8 @@ def of_profile(name: str) -> Given:
         except (ValueError, SystemExit, argparse.ArgumentError) as fault:
             raise ValueError(f"set-resources.{stage} of the profile {name}: {fault}") from fault
     cores = options.cores if isinstance(options.cores, int) else os.cpu_count() or 1
-    threads = max([1, *_values(options.set_threads or {}).values()])
-    return Given(stages, max(1, cores // int(threads)))
+    threads = {stage: int(count) for stage, count in _values(options.set_threads or {}).items()}
+    return Given(stages, cores, threads)
 
 
 def _values(resources: Any) -> dict[str, Any]:

@@ -6,18 +6,19 @@ import json
 import logging
 import os
 import shlex
+import shutil
 import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 from submitit.core.utils import JobPaths, pickle_load
 
-from . import failures, sites, slurm
+from . import events, failures, sites, slurm
 from .failures import Evidence, Kind, Loss
 from .processes import Processes
 
@@ -30,8 +31,8 @@ FIRST_POLL_S, LAST_POLL_S, POLL_GROWTH = 0.5, 10.0, 1.25
 REMINDER_S = 60.0  # between log lines while nothing changes
 QUIET_S = 5.0  # between log lines while everything changes
 TRACEBACK_LINES = 12
+RESULT_BYTES = 2**16  # a job's result and log fit into so many
 LOG_BYTES = 4096  # of a job's log: SLURM says last why it ended it
-EVENTS = "events.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +139,11 @@ class Array:
             waiting = (waiting | live) - done
             for job in waiting - live if states is not None else ():
                 if now - vanished.setdefault(job, now) >= grace:
-                    lost[job] = self._gone(job, (states or {}).get(job, "vanished"), crowd)
-                    self._note(lost[job])
+                    loss = self._gone(job, (states or {}).get(job, "vanished"), crowd)
+                    if loss.kind in failures.FATAL:
+                        self._stop(loss)
+                    lost[job] = loss
+                    self._note(loss)
             vanished = {job: since for job, since in vanished.items() if job not in live}
             waiting -= lost.keys()
             if not waiting and (states is not None or self.jobs):
@@ -202,10 +206,7 @@ class Array:
         }
 
     def _raised(self, job: str) -> Loss | None:
-        """The loss of a job that left an exception; None of one that ended well.
-
-        Raises RuntimeError where the next job would fail like this one.
-        """
+        """The loss of a job that left an exception; None of one that ended well."""
         outcome, text = pickle_load(JobPaths(self.folder, job).result_pickle)
         if outcome != "error":
             return None
@@ -213,26 +214,31 @@ class Array:
         kind = failures.kind(evidence)
         lines = said.splitlines()
         loss = Loss(job=job, kind=kind, state=lines[-1], node=node, units=self._units(job))
-        if kind not in failures.FATAL:
-            return loss
+        if kind in failures.FATAL:
+            self._stop(loss, ["Its traceback ends so:", *lines[-TRACEBACK_LINES:]])
+        return loss
+
+    def _stop(self, loss: Loss, said: Sequence[str] = ()) -> NoReturn:
+        """Note the loss of a job, and raise RuntimeError, since the next would fail like it."""
         self._note(loss)
-        end = "\n".join(lines[-TRACEBACK_LINES:])
+        rerun = [sys.executable, "-m", "pipeline", "rerun", str(self.folder / loss.job)]
         remedy = (
             "Make room on the disk, or have it mounted writable, and run again: what was written "
             "stays."
-            if kind == "disk"
-            else "To see it happen on one unit, in this shell:  "
-            f"{shlex.join([sys.executable, '-m', 'pipeline', 'rerun', str(self.folder / job)])}"
+            if loss.kind == "disk"
+            else f"To see it happen on one unit, in this shell:  {shlex.join(rerun)}"
         )
-        raise RuntimeError(
-            f"{self.name}: job {job} raised {lines[-1]}\n"
-            f"The others are cancelled. Log: {self.log(job)}. Its traceback ends so:\n"
-            f"{end}\n{remedy}"
-        )
+        what = f"job {loss.job} raised {loss.state}" if said else str(loss)
+        log = f"The others are cancelled. Log: {self.log(loss.job)}."
+        raise RuntimeError("\n".join([f"{self.name}: {what}", log, *said, remedy]))
 
     def _gone(self, job: str, state: str, crowd: slurm.Queue | Processes) -> Loss:
         """The loss of a job that left nothing but its log."""
-        kind = failures.kind(Evidence(state=state.split()[0], said=self._end_of_log(job)))
+        said = self._end_of_log(job)
+        disk = shutil.disk_usage(self.folder)
+        full = disk.total > 0 and disk.free < RESULT_BYTES
+        kind = failures.kind(Evidence(state=state.split()[0], said=said, full=full))
+        state = failures.last_words(said) if kind == "setup" else state
         node = crowd.seen[job].node if isinstance(crowd, slurm.Queue) and job in crowd.seen else ""
         if self.place == "local":
             node = self.host
@@ -254,15 +260,10 @@ class Array:
                 self._note(again, "SLURM starts it again, with what it has left to do")
 
     def _note(self, loss: Loss, answer: str = "") -> None:
-        """One line for what happened to a job: in the log, and in the record of events."""
+        """One line for what happened to a job: in the record of events, and in the log."""
         answer = answer or failures.ANSWERS[loss.kind]
+        events.note(self.folder.parent, dataclasses.asdict(loss) | {"answer": answer})
         logger.warning("%s: %s: %s. Log: %s", self.name, loss, answer, self.log(loss.job))
-        event = {"time": time.time(), **dataclasses.asdict(loss), "answer": answer}
-        try:
-            with (self.folder.parent / EVENTS).open("a") as file:
-                file.write(json.dumps(event) + "\n")
-        except OSError as error:  # what follows decides nothing by it, and the log has the line
-            logger.debug("no record of that: %s", error)
 
     def _units(self, job: str) -> str:
         return dict(zip(self.jobs, self.units, strict=False)).get(job, failures.units_in_words(()))
@@ -282,9 +283,13 @@ class _Report:
     def __init__(self, name: str, progress: Callable[[], str]) -> None:
         self.name, self.progress = name, progress
         self.said, self.at = "", float("-inf")
+        self.warned = set[str]()
 
     def __call__(self, states: Mapping[str, str] | None, waiting: Collection[str]) -> None:
         counts = Counter((states or {}).get(job, "vanished") for job in waiting)
+        for words in {slurm.held(state, self.name) for state in counts} - self.warned - {""}:
+            logger.warning("%s: jobs are %s", self.name, words)
+            self.warned.add(words)
         text = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
         text = text if states is not None else f"{len(waiting)} jobs; SLURM does not answer"
         age = time.monotonic() - self.at

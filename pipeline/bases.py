@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline import receipts, weights
-from pipeline.network import Architecture
+from pipeline import cards, receipts, weights
+from pipeline.topology import Architecture
 
 SHIPPED = Path(__file__).parent / "base_models"
 LEARNED, CARD = "learned.safetensors", "card.json"
@@ -32,7 +32,7 @@ class Card(BaseModel):
     object_voxels: float
     loss: tuple[float, ...]
     score: float
-    certificate: weights.Certificate
+    certificate: cards.Certificate
     made_from: dict[str, Any]
     recipe: str
 
@@ -85,7 +85,7 @@ def fitting(wanted: str, architecture: Architecture, object_voxels: float) -> li
     """
     if wanted == "none":
         return []
-    asked = weights.describe(architecture)
+    asked = cards.describe(architecture)
 
     def fits(name: str) -> bool:
         card = read_card(name)

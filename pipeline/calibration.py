@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import annotations, copying, lessons, receipts, samples, weights
+from pipeline import annotations, cards, copying, lessons, receipts, samples
 from pipeline.allocations import Given
 from pipeline.config import Campaign
 from pipeline.readers import Source
@@ -129,7 +129,7 @@ def _measure_model(
     using: Path | None = made
     try:
         if made.is_file():
-            card = weights.read_card(receipts.result(made, "model"))
+            card = cards.read(receipts.result(made, "model"))
             rates.eyes[model] = Eye.of_card(card)
         else:
             plan = _plan(whole, model)

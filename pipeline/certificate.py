@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.network import GROUPS, Architecture, UNet, receptive_field
+from pipeline.network import UNet
+from pipeline.topology import GROUPS, Architecture, receptive_field
 
 
 @dataclass(frozen=True, slots=True)

@@ -388,7 +388,6 @@ def _predict(options: argparse.Namespace) -> None:
     means = predict.Means(
         workers=allocation.cpus_per_task,
         memory_mb=allocation.mem_mb,
-        gpu=allocation.gpu > 0,
         jobs=lambda work, units: len(cluster.deal(work, units, allocation)),
     )
     predict.predict(options.receipt, options.image, options.model, task, means, _run(options))

@@ -102,7 +102,7 @@ def slurm_faults(given: "Given") -> list[str]:
     for name in dict.fromkeys(one.slurm_partition for one in stages.values()):
         for partition in site.chosen(name):
             log.info("partition %s", grants.described(partition))
-    log.info("an array has at most %g jobs", site.most_jobs)
+    log.info("an array has at most %g jobs", site.array_size)
     faults = [fault for name, one in stages.items() for fault in requests.faults(site, name, one)]
     if faults:
         return faults

@@ -16,18 +16,12 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from submitit import Job
 
-from . import share, sites, slurm
-from .arrays import EVENTS, SILENCE_S, Array
+from . import events, share, sites, slurm
+from .arrays import SILENCE_S, Array
 from .dealing import MOST_SHARES, shares
 from .efforts import Effort, Held, known
-from .failures import (
-    FAULTS_OF_A_NODE,
-    FREE_RESUBMISSIONS,
-    RESUBMISSIONS,
-    Course,
-    Loss,
-    units_in_words,
-)
+from .events import EVENTS
+from .failures import FAULTS_OF_A_NODE, Course, Loss, units_in_words
 from .guards import cancelling, only_driver, terminable
 from .share import Share
 from .share import name as unit_name
@@ -120,8 +114,8 @@ def complete(work: Work[Unit], allocation: Allocation, folder: Path, name: str) 
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    with only_driver(folder), terminable():
-        course = Course(mem_mb=allocation.mem_mb)
+    with only_driver(folder), terminable(), events.room(folder):
+        course, losses = Course(mem_mb=allocation.mem_mb), list[Loss]()
         former = Array.read(folder)
         if former is not None and former.cancelled:
             former.vanish()  # what it raised may be mended since
@@ -137,7 +131,10 @@ def complete(work: Work[Unit], allocation: Allocation, folder: Path, name: str) 
         missing = work.missing()
         while missing:
             if course.ended:
-                raise RuntimeError(_hopeless(name, missing, course, folder))
+                raise RuntimeError(
+                    f"{name}: {len(missing)} units stay undone: {course.why(losses)} What became of"
+                    f" jobs: {folder / EVENTS}; logs beside it."
+                )
             before = _trace(work)
             losses = _run(work, missing, _asked(allocation, course), folder, name, course)
             left = work.missing()
@@ -187,18 +184,6 @@ def _asked(allocation: Allocation, course: Course) -> Allocation:
             FAULTS_OF_A_NODE,
         )
     return dataclasses.replace(asked, exclude=excluded)
-
-
-def _hopeless(name: str, missing: Sequence[Unit], course: Course, folder: Path) -> str:
-    if course.free > FREE_RESUBMISSIONS:
-        causes = f"{FREE_RESUBMISSIONS} submissions in a row were preempted, cancelled or lost"
-    else:
-        causes = f"{RESUBMISSIONS} resubmissions in a row"
-    return (
-        f"{name}: {len(missing)} units stay undone after {causes} without progress. What became"
-        f" of jobs: {folder / EVENTS}; logs beside it. Raise mem_mb (jobs had {course.mem_mb} MB)"
-        " if they are killed, runtime if they time out."
-    )
 
 
 def _run(

@@ -18,10 +18,11 @@ from scipy import optimize, sparse, spatial
 from pipeline import crops, decisions, detections, selfsupervised, steerable, trials
 from pipeline.crops import Crop, Images
 from pipeline.detections import Detections, Gathering
-from pipeline.network import Architecture, UNet, receptive_field
+from pipeline.network import UNet
 from pipeline.selfsupervised import Lesson
 from pipeline.templates import Template
 from pipeline.tiles import Box
+from pipeline.topology import Architecture, receptive_field
 
 Floats = npt.NDArray[np.float64]
 ATTEMPTS = 3

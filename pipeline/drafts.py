@@ -11,6 +11,9 @@ WANTED: Mapping[str, tuple[int, int]] = {
     "predict": (16, 8000),
 }
 """Jobs at once and MB of memory where a site sets no limits."""
+CORES = 32
+THREADS: Mapping[str, int] = {"ingest": 2, "finetune": 14, "predict": 3}
+"""Some 30 MB of a login node's memory, and how many of them the process of a stage takes."""
 
 
 def profile(site: Site) -> str:
@@ -28,7 +31,8 @@ def profile(site: Site) -> str:
         "# A SLURM cluster, drafted from what sinfo and scontrol said. Read it before you use it;",
         "# profiles/slurm/config.yaml explains every line. Partitions of the site:",
         *(f"#   {described(p)}" for p in site.partitions),
-        "cores: 32               # stages that may wait at once; each is one light process here",
+        f"cores: {CORES}               # some 30 MB of this machine's memory each, as set-threads",
+        "                        # deals them. Not the jobs at once: those are each stage's own",
         "default-resources:",
         "  mem_mb: 1000",
         "  disk_mb: 1000",
@@ -44,6 +48,8 @@ def profile(site: Site) -> str:
         *_stage("predict", fast or usual, gpu=fast is not None, moved=fast is not usual),
         "    job_gvoxel: 5",
         "    cpus_per_task: 1    # on CPUs, each core works on a tile of its own",
+        "set-threads:            # a stage waits for its jobs in a process here",
+        *(f"  {stage}: {count}" for stage, count in THREADS.items()),
         "show-failed-logs: true",
         "rerun-incomplete: true",
         "nolock: true            # locks that end with their process stand in for Snakemake's",

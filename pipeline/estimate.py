@@ -177,7 +177,7 @@ def _stage(whole: Whole, name: str, wanted: int, rates: Rates, parts: Sequence[P
     jobs = sum(part.jobs for part in parts)
     seconds = _total([part.seconds for part in parts])
     started = seconds.shifted(jobs * rates.start_s) if seconds else None
-    most = asked.jobs * asked.cpus_per_task * whole.given.at_once if asked else 1
+    most = asked.jobs * asked.cpus_per_task * whole.given.at_once(name) if asked else 1
     return Stage(
         name=name,
         results=wanted,

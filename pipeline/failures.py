@@ -6,6 +6,7 @@ time           its time limit: what is left again
 preemption     a job that counts more took its place, or SLURM started it again: again, for nothing
 node           the machine under it failed: again, for nothing; elsewhere if that repeats itself
 cancelled      by somebody: again, for nothing
+setup          the commands of slurm_setup failed: again, once, elsewhere if that repeats itself
 disk           full or read-only: stop, since the next would fail, too
 error          in code or data: stop, since it would come again
 unknown        killed by nobody knows whom: again
@@ -26,17 +27,19 @@ Kind = Literal[
     "preemption",
     "node",
     "cancelled",
+    "setup",
     "disk",
     "error",
     "unknown",
 ]
 RESUBMISSIONS = 3  # in a row without progress: one may be bad luck, three have one cause
+UNPREPARED = 1  # resubmissions in a row of jobs that all failed in their setup
 FREE_RESUBMISSIONS = 20  # of jobs that could not help it, in a row without progress
 MORE_MEMORY = 1.5  # times what a job had that ran out of it
 FAULTS_OF_A_NODE = 2  # after so many it gets no further jobs: one may be bad luck
 FATAL = frozenset[Kind]({"error", "disk"})
 FREE = frozenset[Kind]({"preemption", "node", "cancelled"})
-BLAMED = frozenset[Kind]({"node", "unknown", "device memory"})
+BLAMED = frozenset[Kind]({"node", "unknown", "device memory", "setup"})
 STATES: dict[str, Kind] = {
     "OUT_OF_MEMORY": "memory",
     "TIMEOUT": "time",
@@ -54,6 +57,8 @@ SAID: tuple[tuple[Kind, re.Pattern[str]], ...] = (
 )
 """What SLURM writes into a job's own log before it kills it; this needs no accounting."""
 CANCELLED = re.compile(r"CANCELLED AT ")
+SETUP_FAILED = "slurm_setup failed"
+"""What a job says last whose setup failed."""
 DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 MACHINE = frozenset({errno.ESTALE, errno.EIO, errno.ENOTCONN, errno.EREMOTEIO})
 """Errors of a disk that is gone from one machine while others have it."""
@@ -72,6 +77,7 @@ ANSWERS: dict[Kind, str] = {
     "preemption": "what is left is submitted again, which counts as no failure",
     "node": "what is left is submitted again, which counts as no failure",
     "cancelled": "what is left is submitted again, which counts as no failure",
+    "setup": "what is left is submitted again, once",
     "disk": "the others are cancelled",
     "error": "the others are cancelled",
     "unknown": "what is left is submitted again",
@@ -88,12 +94,14 @@ class Evidence:
     raised: names of the classes of the exception that ended it, its own first.
     errno: of the exception; 0 where it has none.
     said: the end of the job's log, or of its traceback.
+    full: whether the disk of its log and its result is full: then it could leave neither.
     """
 
     state: str = "vanished"
     raised: tuple[str, ...] = ()
     errno: int = 0
     said: str = ""
+    full: bool = False
 
 
 def kind(evidence: Evidence) -> Kind:
@@ -102,17 +110,25 @@ def kind(evidence: Evidence) -> Kind:
         return _kind_of_exception(evidence)
     if evidence.state in STATES:
         return STATES[evidence.state]
+    if evidence.said.rstrip().endswith(SETUP_FAILED):
+        return "setup"
     if found := in_log(evidence.said):
         return found
     if evidence.state == "CANCELLED" or CANCELLED.search(evidence.said):
         return "cancelled"
-    return "unknown"
+    return "disk" if evidence.full else "unknown"
 
 
 def in_log(said: str) -> Kind | None:
     """The class that SLURM's last word in a job's log tells of; None where there is none."""
     found = [(match.start(), kind) for kind, pattern in SAID for match in pattern.finditer(said)]
     return max(found)[1] if found else None
+
+
+def last_words(said: str) -> str:
+    """What a job whose setup failed said before it ended: a line of what failed, where there is."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return ", ".join(lines[-2:])
 
 
 def _kind_of_exception(evidence: Evidence) -> Kind:
@@ -151,12 +167,14 @@ class Course:
     mem_mb: memory of a job.
     fruitless: submissions in a row that made no progress.
     free: and those in which no job could help it, or that are followed by more memory.
+    unprepared: and those in which no job came further than its setup.
     faults: for each fault that a node may be blamed for, the node.
     """
 
     mem_mb: int
     fruitless: int = 0
     free: int = 0
+    unprepared: int = 0
     faults: tuple[str, ...] = ()
 
     def after(self, losses: Collection[Loss], progress: bool, most_mb: int) -> Self:
@@ -172,13 +190,34 @@ class Course:
             mem_mb=mem_mb,
             fruitless=0 if progress else self.fruitless + (not free),
             free=0 if progress else self.free + free,
+            unprepared=0 if progress or kinds != {"setup"} else self.unprepared + 1,
             faults=self.faults + blamed,
         )
 
     @property
     def ended(self) -> bool:
         """Whether it is no use to submit once more."""
-        return self.fruitless > RESUBMISSIONS or self.free > FREE_RESUBMISSIONS
+        return (
+            self.fruitless > RESUBMISSIONS
+            or self.free > FREE_RESUBMISSIONS
+            or self.unprepared > UNPREPARED
+        )
+
+    def why(self, losses: Sequence[Loss]) -> str:
+        """Why it has ended, with the last jobs that were lost, and what to do."""
+        if self.unprepared > UNPREPARED:
+            said = f"; the last said: {losses[-1].state}" if losses else ""
+            return (
+                f"slurm_setup failed in all jobs of {self.unprepared} submissions in a row{said}. "
+                "Mend slurm_setup in the profile: its commands must do on every node."
+            )
+        causes = f"{RESUBMISSIONS} resubmissions in a row"
+        if self.free > FREE_RESUBMISSIONS:
+            causes = f"{FREE_RESUBMISSIONS} submissions in a row were preempted, cancelled or lost"
+        return (
+            f"{causes}, without progress. Raise mem_mb (jobs had {self.mem_mb} MB) if they are "
+            "killed, runtime if they time out."
+        )
 
     def excluded(self, nodes: Collection[str]) -> tuple[str, ...]:
         """Of all nodes there are, those that failed again and again; not if no other is left."""

@@ -10,16 +10,17 @@ from torch import Tensor
 
 from pipeline import (
     bases,
+    cards,
     certificate,
     former,
     gate,
     instances,
     lessons,
     members,
-    network,
     publication,
     receipts,
     steerable,
+    topology,
     training,
     volumes,
     weights,
@@ -97,8 +98,8 @@ def finetune(
         publication.publish(building, target)
 
     # receipt
-    log.info("%s", weights.read_card(target).gate.reason)
-    receipts.write(receipt, {"recipe": recipe, "facts": weights.facts(target, target.name)})
+    log.info("%s", cards.read(target).gate.reason)
+    receipts.write(receipt, {"recipe": recipe, "facts": cards.facts(target, target.name)})
 
 
 def _pairs(name: str, task: FinetuneTask, shown: Mapping[str, volumes.Volume]) -> list[Pair]:
@@ -146,12 +147,12 @@ def _is_in_place(target: Path, recipe: str) -> bool:
 
 def _put_aside(target: Path, recipe: str) -> None:
     """Keep a model of another recipe beside the one that takes its place."""
-    if (target / weights.CARD).is_file() and not _is_bundle_of(target, recipe):
-        former.put_aside(target, weights.read_card(target).recipe)
+    if (target / cards.CARD).is_file() and not _is_bundle_of(target, recipe):
+        former.put_aside(target, cards.read(target).recipe)
 
 
 def _is_bundle_of(target: Path, recipe: str) -> bool:
-    return (target / weights.CARD).is_file() and weights.read_card(target).recipe == recipe
+    return (target / cards.CARD).is_file() and cards.read(target).recipe == recipe
 
 
 def _assemble(
@@ -177,14 +178,14 @@ def _assemble(
     geometry = instances.geometry(
         plan.diameter_voxels, task.finetune.gate.smallest_object, plan.unit_voxels
     )
-    card = weights.Card(
-        architecture=weights.describe(plan.architecture),
+    card = cards.Card(
+        architecture=cards.describe(plan.architecture),
         diameter_um=plan.diameter_um,
         voxel_size_um=plan.voxel_size_um,
         unit_voxels=plan.unit_voxels,
         channel=task.channel,
         optics=None if task.optics == "unknown" else task.optics.model_dump(),
-        receptive_field=network.receptive_field(plan.architecture),
+        receptive_field=topology.receptive_field(plan.architecture),
         reach=geometry.reach,
         base=base,
         origin="base" if not promoted else "fine-tuned" if base else "from nothing",
@@ -192,24 +193,24 @@ def _assemble(
         shots=len(task.shots),
         objects=plan.objects,
         loss=training.tenths(whole.loss if whole else ()),
-        certificate=weights.Certificate(**certificate.certify(trained, exported)),
+        certificate=cards.Certificate(**certificate.certify(trained, exported)),
         recipe=recipe,
     )
     weights.save(building, exported, card)
 
 
-def _decide(results: Mapping[str, members.Result], base: str | None, margin: float) -> weights.Gate:
+def _decide(results: Mapping[str, members.Result], base: str | None, margin: float) -> cards.Gate:
     """What the gate says, with the scores that it decided from."""
     if "whole" not in results:
-        return weights.Gate(promoted=False, reason=f"There are no shots: the base {base} as it is.")
+        return cards.Gate(promoted=False, reason=f"There are no shots: the base {base} as it is.")
     asked = results.get("held_out")
     if asked is None or asked.score is None:
-        return weights.Gate(
+        return cards.Gate(
             promoted=True, reason="Nothing was held out to ask: the fine-tuned network is unproven."
         )
     control, half = results.get("control"), results.get("half")
     verdict = gate.judge(asked.score, asked.base_score, control.score if control else None, margin)
-    return weights.Gate(
+    return cards.Gate(
         promoted=verdict.promoted,
         reason=verdict.reason,
         objects_held_out=asked.held_out,

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.fields import Grid
-from pipeline.network import GROUPS, Architecture
+from pipeline.grids import Grid
+from pipeline.topology import GROUPS, Architecture
 
 PROCESS_MB = 600.0
 """Python, torch and what else is loaded."""

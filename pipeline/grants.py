@@ -53,17 +53,18 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A cluster. `accounts` and `qos` are those of this user; empty where none are kept."""
+    """A cluster.
+
+    Attributes
+    ----------
+    array_size: jobs of an array at most.
+    accounts, qos: those of this user; empty where none are kept.
+    """
 
     partitions: tuple[Partition, ...]
     array_size: float
     accounts: tuple[str, ...]
     qos: tuple[str, ...]
-
-    @property
-    def most_jobs(self) -> float:
-        """Jobs of an array at most: SLURM counts them from 0 to below the array's size."""
-        return self.array_size - 1 if self.array_size else math.inf
 
     def chosen(self, names: str) -> tuple[Partition, ...]:
         """The partitions that a setting names, or the default where it names none."""
@@ -99,7 +100,6 @@ def parsed(partitions: str, nodes: str, config: str, associations: str) -> Site:
         for _, count, cpus, memory, gres in shapes
     ]
     rows = [row.split("|") for row in associations.splitlines() if "|" in row]
-    size = re.search(r"^MaxArraySize\s*=\s*(\d+)", config, re.MULTILINE)
     return Site(
         tuple(
             _partition(
@@ -113,7 +113,7 @@ def parsed(partitions: str, nodes: str, config: str, associations: str) -> Site:
             for line in partitions.splitlines()
             if line.startswith("PartitionName=")
         ),
-        int(size[1]) if size else math.inf,
+        sites.array_size(config) or math.inf,
         tuple(dict.fromkeys(row[0] for row in rows)),
         tuple(dict.fromkeys(name for row in rows for name in row[1].split(",") if name)),
     )

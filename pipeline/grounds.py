@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
-from pipeline.fields import mirrored
+from pipeline.grids import mirrored
 from pipeline.shots import Bools, Example, Floats
 from pipeline.tiles import Box
 

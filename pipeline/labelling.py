@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from pipeline import instances, resample
 from pipeline.instances import Bools, Floats, Geometry, Places, Pointers
-from pipeline.objects import CERTAIN
 from pipeline.tiles import Box
 
 Ids = npt.NDArray[np.uint64]
+CERTAIN = np.iinfo(np.uint16).max
+"""The certainty that stands for a foreground probability of 1."""
 INTERPOLATION = 2
 """Voxels beside a box that its interpolation to full resolution looks at."""
 

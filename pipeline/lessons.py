@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline import network, shots, volumes
+from pipeline import shots, topology, volumes
 from pipeline.annotations import Annotated
-from pipeline.network import Architecture
 from pipeline.sections import Network
 from pipeline.shots import Example
 from pipeline.tiles import Box
+from pipeline.topology import Architecture
 from pipeline.volumes import Volume
 
 Pair = tuple[Volume, Annotated]
@@ -78,7 +78,7 @@ def fitted(
     )
     axes = "zyx"[-len(voxel) :]
     return Plan(
-        network.design(axes, voxel, settings.group, settings.width.of(axes), settings.levels),
+        topology.design(axes, voxel, settings.group, settings.width.of(axes), settings.levels),
         diameter_um,
         voxel,
         tuple(settings.object_voxels * min(voxel) / size for size in voxel),
@@ -100,7 +100,7 @@ def _example(volume: Volume, annotated: Annotated, frame: int, channel: str, pla
     factors = volume.spatial(level.factors)
     sides = volume.spatial(level.shape)
     inside = annotated.space.coarsened(factors).clipped(sides)
-    around = inside.grown(network.receptive_field(plan.architecture)).clipped(sides)
+    around = inside.grown(topology.receptive_field(plan.architecture)).clipped(sides)
     labels, known = np.zeros(around.shape, np.int64), np.zeros(around.shape, bool)
     middle = tuple(slice(factor // 2, None, factor) for factor in factors)
     cut = annotated.labels(frame)[middle]

@@ -27,6 +27,7 @@ from pipeline import (
     losses,
     optics,
     physics,
+    progress,
     receipts,
     shots,
     steerable,
@@ -36,11 +37,12 @@ from pipeline import (
 )
 from pipeline.lessons import Pair, Plan, examples
 from pipeline.losses import Emphasis
-from pipeline.network import GROUPS, Architecture, UNet
+from pipeline.network import UNet
 from pipeline.noise import estimate_noise
 from pipeline.optics import Optics
 from pipeline.sections import Finetune, Starts
 from pipeline.shots import Example, Floats, Shot
+from pipeline.topology import GROUPS, Architecture
 from pipeline.trials import Reading
 
 log = logging.getLogger("equiscope.finetune")
@@ -156,13 +158,15 @@ class Train:
             further = explaining(self.settings.physics, kernel, self.plan.diameter_voxels, learns)
         draw = drawing(learns, self.plan.architecture.axes, self.settings)
         total, begun = schedule.steps, state.step
-        with tqdm(total=total, initial=begun, unit="step", mininterval=5, desc=name) as progress:
+        pace = progress.Pace(folder, begun, total)
+        with tqdm(total=total, initial=begun, unit="step", mininterval=5, desc=name) as bar:
 
             def after_step(now: training.State) -> None:
-                progress.set_postfix(loss=f"{now.losses[-1]:.3f}", refresh=False)
-                progress.update()
+                bar.set_postfix(loss=f"{now.losses[-1]:.3f}", refresh=False)
+                bar.update()
                 if now.step % self.settings.checkpoint_steps == 0:
                     checkpoints.save(checkpoint, now)
+                    pace.tell(now.step)
                     boundary.cross()
 
             training.train(state, draw, schedule, after_step, further)

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pipeline.labelling import CERTAIN
+
 Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.integer[Any]]
-CERTAIN = np.iinfo(np.uint16).max
-"""The certainty that stands for a foreground probability of 1."""
 
 
 def parts(

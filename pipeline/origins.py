@@ -8,6 +8,7 @@ from typing import Any
 from pipeline import (
     __version__,
     bases,
+    cards,
     checksums,
     former,
     label_images,
@@ -15,7 +16,6 @@ from pipeline import (
     readers,
     receipts,
     volumes,
-    weights,
 )
 from pipeline.config import IngestTask
 from pipeline.prospects import changed
@@ -158,8 +158,8 @@ def _lost(original: Original) -> Iterator[str]:
     except (ValueError, KeyError) as fault:
         yield f"an input is missing: {fault}"
         return
-    if receipts.bytes_digest(bundle / weights.WEIGHTS) != receipts.read(model)["facts"]["weights"]:
-        yield f"{bundle / weights.WEIGHTS} has other bytes than when it was made"
+    if receipts.bytes_digest(bundle / cards.WEIGHTS) != receipts.read(model)["facts"]["weights"]:
+        yield f"{bundle / cards.WEIGHTS} has other bytes than when it was made"
     own = volumes.attributes(store)["equiscope"]
     harmed = checksums.harmed(store, volumes.levels_of(own), own["facts"]["digest"])
     yield from (f"{store / file} is {how}" for file, how in harmed.items())

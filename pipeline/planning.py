@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline import tiles
-from pipeline.fields import Grid
+from pipeline.grids import Grid
 from pipeline.instances import Geometry
 from pipeline.labelling import Lattice
 from pipeline.tiles import Box, Level
@@ -26,7 +26,6 @@ class Plan:
     files: that stay, at most: shards, metadata and table.
     label_bytes: of the labels before they are compressed.
     memory_mb: what a job takes.
-    core_hours: of one core, estimated from one small forward pass here; None where a GPU does it.
     """
 
     voxels: int
@@ -39,19 +38,15 @@ class Plan:
     files: int
     label_bytes: int
     memory_mb: float
-    core_hours: float | None
 
     def __str__(self) -> str:
         """The plan in sentences."""
-        hours = "known once the first job has begun"
-        if self.core_hours is not None:
-            hours = f"about {self.core_hours:.2g} hours of a core like this one's"
         return (
             f"{self.voxels:,} voxels to label in {self.shards:,} shards, {self.units:,} units and "
             f"{self.jobs:,} jobs; {self.tiles:,} tiles, up to {self.passes:,} forward passes, "
             f"reading {self.context:.1f} voxels for each that a tile owns; at most "
             f"{self.files:,} files, {_size(self.label_bytes)} of labels before compression; "
-            f"a job takes about {self.memory_mb:,.0f} MB; time: {hours}"
+            f"a job takes about {self.memory_mb:,.0f} MB"
         )
 
 

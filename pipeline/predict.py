@@ -3,18 +3,16 @@
 import logging
 import math
 import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pipeline import (
+    cards,
     checksums,
-    fields,
     former,
     ngff,
     planning,
@@ -22,19 +20,16 @@ from pipeline import (
     receipts,
     segment,
     shards,
-    tables,
     tiles,
     volumes,
-    weights,
 )
 from pipeline import view as views
+from pipeline.cards import Card
 from pipeline.config import PredictTask
 from pipeline.planning import Plan
 from pipeline.segment import Segment
-from pipeline.sweep import part_name
 from pipeline.tiles import Box, Level, Tree
 from pipeline.volumes import Volume
-from pipeline.weights import Card
 
 log = logging.getLogger("equiscope.predict")
 REPAIRS = 3
@@ -53,13 +48,11 @@ class Means:
     ----------
     workers: threads.
     memory_mb: 0 where nothing was promised.
-    gpu: whether it has a GPU.
     jobs: how many jobs the units of some work are dealt to.
     """
 
     workers: int = 1
     memory_mb: int = 0
-    gpu: bool = False
     jobs: Callable[[shards.Shards, Sequence[Tree]], int] = _one
 
 
@@ -102,7 +95,7 @@ def predict(
     # plan
     volume = volumes.open_volume(receipts.result(image, "volume"))
     bundle = receipts.result(model, "model")
-    card = weights.read_card(bundle)
+    card = cards.read(bundle)
     view = views.view(volume, card.channel, card.voxel_size_um)
     recipe = receipts.recipe(
         "predict",
@@ -141,21 +134,23 @@ def predict(
     shards.begin(building, recipe, levels, axes, np.uint64, "labels")
     parts.mkdir(parents=True, exist_ok=True)
     records = shards.complete(work, run, shards.MOST_SHARDS_PER_TREE)
+    from pipeline import census  # its libraries are large, and a driver that waits needs none
+
     rows = building.with_name(f"{building.name}.table")
     shutil.rmtree(rows, ignore_errors=True)
     rows.mkdir(parents=True)
-    finished = _table(work, rows)
+    finished = census.table(work, rows)
     repaired: set[int] = set()
     for _ in range(REPAIRS):
         if not finished.orphans:
             break
         repaired |= set(finished.orphans)
         log.info("%d objects without their centre: their shards again", len(finished.orphans))
-        shards.forget(work, _holders(work, finished.orphans))
+        shards.forget(work, census.holders(work, finished.orphans))
         records = shards.complete(
             work, lambda phase: run(Together(phase)), shards.MOST_SHARDS_PER_TREE
         )
-        finished = _table(work, rows)
+        finished = census.table(work, rows)
     facts = {
         "objects": finished.objects,
         "objects_per_frame": list(finished.per_frame),
@@ -195,7 +190,6 @@ def plan(work: shards.Shards, card: Card, means: Means) -> Plan:
     )
     voxels = math.prod(work.levels[0].shape)
     read = math.prod(grid.reads(Box((0,) * len(grid.tile), grid.tile)).shape)
-    hours = None if means.gpu else passes * read * _seconds_per_voxel(labels.bundle) / 3600
     return Plan(
         voxels=voxels,
         shards=shard_count,
@@ -207,68 +201,7 @@ def plan(work: shards.Shards, card: Card, means: Means) -> Plan:
         files=shard_count + len(work.levels) + 4,
         label_bytes=8 * sum(math.prod(level.shape) for level in work.levels),
         memory_mb=takes.total_mb(1),
-        core_hours=hours,
     )
-
-
-def _seconds_per_voxel(bundle: Path) -> float:
-    """Time that the network takes for a voxel it reads, on one core, from one small tile."""
-    network, card = weights.load(bundle)
-    tile = tuple(4 * step for step in card.network.stride)
-    grid = fields.grid(card.network, tile, tile)
-    ready = fields.prepared(network, grid)
-    sides = grid.reads(Box((0,) * len(tile), tile)).shape
-    image = np.random.default_rng(0).random(sides, np.float32)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        fields.forward(ready, [image])
-        begun = time.perf_counter()
-        fields.forward(ready, [image])
-        return (time.perf_counter() - begun) / image.size
-    finally:
-        torch.set_num_threads(before)
-
-
-def _table(work: shards.Shards, folder: Path) -> tables.Finished:
-    """Merge the parts of all shards into the table that will be published."""
-    labels: Segment = work.fill  # type: ignore[assignment]
-    volume, shape = labels.view.volume, work.levels[0].shape
-    card = weights.read_card(labels.bundle)
-    owning = labels.geometry(card).owning
-    step = labels.view.lattice.step
-    measure = tables.Measure(
-        axes=volume.space,
-        voxel_size_um=volume.voxel_size_um,
-        channels=volume.channels,
-        shape=shape,
-        margin=tuple(math.ceil((o + 2) * s) for o, s in zip(owning, step, strict=True)),
-    )
-    return tables.finish(_groups(work), folder / volumes.TABLE, measure)
-
-
-def _groups(work: shards.Shards) -> Iterator[tables.Group]:
-    finest, parts = work.levels[0], _parts(work.store)
-    for tree in tiles.phases(work.levels, shards.MOST_SHARDS_PER_TREE)[0]:
-        box = tree.box.refined(work.levels[tree.last].factors).clipped(finest.shape)
-        inside = tiles.boxes(finest.shape, finest.shard, box)
-        yield tables.Group(
-            box.start, box.stop, [parts / f"{part_name(shard)}.parquet" for shard in inside]
-        )
-
-
-def _holders(work: shards.Shards, orphans: Sequence[int]) -> list[Box]:
-    """Shards that have voxels of these objects, or should have their centres."""
-    finest = work.levels[0]
-    centres = np.stack(np.unravel_index(np.asarray(orphans) - 1, finest.shape))
-    found = []
-    for shard in tiles.boxes(finest.shape, finest.shard):
-        start, stop = np.reshape(shard.start, (-1, 1)), np.reshape(shard.stop, (-1, 1))
-        owns = bool(((centres >= start) & (centres < stop)).all(axis=0).any())
-        part = _parts(work.store) / f"{part_name(shard)}.parquet"
-        if owns or np.isin(tables.labels_of(part), orphans).any():
-            found.append(shard)
-    return found
 
 
 def _parts(building: Path) -> Path:

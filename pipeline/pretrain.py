@@ -14,6 +14,7 @@ from tqdm import tqdm
 from pipeline import (
     bases,
     boundaries,
+    cards,
     certificate,
     checkpoints,
     imaging,
@@ -25,11 +26,11 @@ from pipeline import (
     steerable,
     training,
     trials,
-    weights,
 )
 from pipeline.config import PretrainTask
-from pipeline.network import Architecture, UNet, design
+from pipeline.network import UNet
 from pipeline.shots import Example, Shot
+from pipeline.topology import Architecture, design
 from pipeline.trials import Reading
 
 log = logging.getLogger("equiscope.pretrain")
@@ -111,11 +112,11 @@ class Train:
         trained = state.network.cpu()
         exported = steerable.export(trained)
         card = bases.Card(
-            architecture=weights.describe(trained.architecture),
+            architecture=cards.describe(trained.architecture),
             object_voxels=self.task.network.object_voxels,
             loss=training.tenths(state.losses),
             score=judged(exported, self.task),
-            certificate=weights.Certificate(**certificate.certify(trained, exported)),
+            certificate=cards.Certificate(**certificate.certify(trained, exported)),
             made_from=self.recipe,
             recipe=self.recipe["hash"],
         )

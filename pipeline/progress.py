@@ -24,7 +24,7 @@ from pipeline import receipts
 
 log = logging.getLogger("equiscope.progress")
 
-FOLDER = "progress"
+FOLDER, STEPS = "progress", "steps.json"
 WRITE_S = 5.0
 """Between two words of a job."""
 WINDOW_S = 300.0
@@ -223,6 +223,35 @@ def rates(before: Sum, after: Sum, seconds: float, voxels_left: float) -> list[s
     if devices > 0:
         said.append(f"device busy {100 * (after.busy_s - before.busy_s) / devices:.0f} %")
     return [*said, f"{duration(voxels_left * seconds / voxels)} left"]
+
+
+class Pace:
+    """Says in the folder of a training how many of its steps are done, and how long one takes."""
+
+    def __init__(self, folder: Path, done: int, steps: int) -> None:
+        self.file, self.begun, self.steps = folder / STEPS, done, steps
+        self.at = time.monotonic()
+
+    def tell(self, done: int) -> None:
+        """Say that so many steps are done."""
+        took = time.monotonic() - self.at
+        said = {"done": done, "steps": self.steps, "step_s": took / max(done - self.begun, 1)}
+        try:
+            receipts.write(self.file, said, durable=False)
+        except OSError as error:
+            log.debug("no progress in %s: %s", self.file, error)
+
+
+def pace(folder: Path) -> str:
+    """What a `Pace` said last in this folder, in words; empty where there is none."""
+    try:
+        said = receipts.read(folder / STEPS)
+        age = time.time() - (folder / STEPS).stat().st_mtime
+        left = max(0.0, (said["steps"] - said["done"]) * said["step_s"] - age)
+        rate = f"{1 / max(said['step_s'], 1e-9):.3g} steps/s, {duration(left)} left"
+        return f"{folder.name} at step {said['done']:,} of {said['steps']:,}, {rate}"
+    except (ValueError, KeyError, OSError):
+        return ""
 
 
 def duration(seconds: float) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline import bases, former, label_images, readers, receipts, volumes, weights
+from pipeline import bases, cards, former, label_images, readers, receipts, volumes
 from pipeline.config import Campaign
 from pipeline.schedule import Job
 
@@ -137,9 +137,9 @@ def _labels(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
 def _bases(campaign: Campaign, job: Job) -> Iterator[tuple[str, str]]:
     """The bases that a model may start from: known once there is a model of these settings."""
     bundle = job.receipt.with_suffix(".model")
-    if (bundle / weights.CARD).is_file():
+    if (bundle / cards.CARD).is_file():
         asked = campaign.finetune_task(job.name)
-        network = weights.read_card(bundle).network
+        network = cards.read(bundle).network
         try:
             fitting = bases.fitting(asked.base, network, asked.network.object_voxels)
         except ValueError:
@@ -173,10 +173,10 @@ def _standing(job: Job) -> Iterator[tuple[Literal["kept", "taken back"], _Known]
         bundle = job.receipt.with_suffix(".model")
         waiting = former.models(bundle.parent, bundle.suffix)
         for path in (bundle, *(p for p in waiting if p.name.startswith(f"{job.name}."))):
-            if (path / weights.CARD).is_file():
-                facts = weights.facts(path, bundle.name)
+            if (path / cards.CARD).is_file():
+                facts = cards.facts(path, bundle.name)
                 outcome: Literal["kept", "taken back"] = "kept" if path == bundle else "taken back"
-                yield outcome, _Known(weights.read_card(path).recipe, facts)
+                yield outcome, _Known(cards.read(path).recipe, facts)
     elif job.stage == "pretrain":
         base = job.receipt.with_suffix(".base")
         if (base / bases.CARD).is_file():

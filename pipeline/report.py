@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline import (
     annotations,
+    cards,
     publication,
     receipts,
     report_changes,
@@ -20,7 +21,6 @@ from pipeline import (
     report_quality,
     report_scores,
     volumes,
-    weights,
 )
 from pipeline.annotations import Annotated
 from pipeline.config import ReportTask
@@ -124,7 +124,7 @@ def _open(results: Path, model: str, acquisition: str, receipt: Path) -> Predict
         model=model,
         acquisition=acquisition,
         volume=volume,
-        card=weights.read_card(results / "finetune" / f"{model}.model"),
+        card=cards.read(results / "finetune" / f"{model}.model"),
         table=volumes.read_table(volume.store, model),
         made=made,
         shots=tuple(
@@ -203,7 +203,7 @@ def _model(results: Path, model: str, measured: Sequence[Measured]) -> dict[str,
     """What the campaign's page shows of a model: its card, its acquisitions beside each other."""
     ordered = report_checks.in_order(measured)
     checks, charts, groupings = report_checks.of_campaign(ordered)
-    card = weights.read_card(results / "finetune" / f"{model}.model")
+    card = cards.read(results / "finetune" / f"{model}.model")
     return {
         "model": model,
         "checks": checks,

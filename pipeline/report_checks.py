@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pipeline import (
     charts,
-    fields,
+    grids,
     groups,
     planes,
     receipts,
@@ -67,7 +67,7 @@ def files(p: Prediction) -> Check:
 def _seams(p: Prediction) -> list[Check]:
     axes, table = p.volume.space, p.table
     lattice = views.view(p.volume, p.card.channel, p.card.voxel_size_um).lattice
-    tile = fields.grid(p.card.network, lattice.coarse, _tile(p)).tile
+    tile = grids.grid(p.card.network, lattice.coarse, _tile(p)).tile
     shard = p.volume.label_levels[0].shard[-len(axes) :]
     objects, places, width, step = {}, {}, {}, {}
     for number, axis in enumerate(axes):

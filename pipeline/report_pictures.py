@@ -7,12 +7,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pipeline import figures
+from pipeline.cards import Card
 from pipeline.charts import Chart
 from pipeline.figures import RGB
 from pipeline.report_prediction import Crop, Picture, Prediction
 from pipeline.report_scores import ENOUGH_F1
 from pipeline.tiles import Box
-from pipeline.weights import Card
 
 SIDE, COARSE_SIDE = 1000, 1600
 """Pixels: of a picture, and the side from which a coarser level is shown."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline import figures, receipts, volumes, weights
+from pipeline import cards, figures, receipts, volumes
 from pipeline.figures import RGB
 from pipeline.sections import Shot
 from pipeline.tiles import Box, placed
@@ -51,7 +51,7 @@ class Prediction:
     model: str
     acquisition: str
     volume: Volume
-    card: weights.Card
+    card: cards.Card
     table: pd.DataFrame
     made: dict[str, Any]
     shots: tuple[Shot, ...]

@@ -14,11 +14,11 @@ import pandas as pd
 from pipeline import figures, likeness, maps, report_windows, stability
 from pipeline import view as views
 from pipeline.calibrator import Calibrator
+from pipeline.cards import Gate
 from pipeline.likeness import Known
 from pipeline.report_prediction import Crop, Picture, Prediction
 from pipeline.report_windows import Window
 from pipeline.tiles import Box
-from pipeline.weights import Gate
 
 CALIBRATOR = "calibrator.json"
 """Shipped beside this module: see benchmarks, quality."""

@@ -14,6 +14,7 @@ from scipy import ndimage, spatial, special
 
 from pipeline import (
     bases,
+    cards,
     explanation,
     instances,
     optics,
@@ -23,12 +24,13 @@ from pipeline import (
     trials,
     weights,
 )
-from pipeline.network import Architecture, UNet
+from pipeline.network import UNet
 from pipeline.noise import Camera, Noise
 from pipeline.report_checks import statistics
 from pipeline.report_prediction import Prediction
 from pipeline.stability import Stability
 from pipeline.tiles import Box
+from pipeline.topology import Architecture
 from pipeline.trials import Reading
 from pipeline.view import View
 
@@ -75,7 +77,7 @@ def windows(p: Prediction, view: View, bundle: Path, count: int) -> list[Window]
     return [_window(p, view, int(row), network, others, reading) for row in rows]
 
 
-def _members(card: weights.Card) -> Sequence[UNet]:
+def _members(card: cards.Card) -> Sequence[UNet]:
     """Base models of this network, as they are, but for the one that it is."""
     found = []
     for name in bases.fitting("auto", card.network, float(min(card.unit_voxels))):

@@ -17,8 +17,9 @@ import torch
 
 from pipeline import (
     bases,
-    fields,
+    cards,
     finetune,
+    grids,
     ingest,
     instances,
     planning,
@@ -27,17 +28,16 @@ from pipeline import (
     shards,
     steerable,
     volumes,
-    weights,
 )
 from pipeline import view as views
+from pipeline.cards import Card
 from pipeline.config import Campaign, FinetuneTask, IngestTask, PredictTask
 from pipeline.lessons import Plan
-from pipeline.network import Architecture
 from pipeline.readers import Source
 from pipeline.sections import Acquisition, VoxelSize
 from pipeline.tiles import Box
+from pipeline.topology import Architecture
 from pipeline.volumes import Volume
-from pipeline.weights import Card
 
 log = logging.getLogger("equiscope.doctor")
 PIECE_VOXELS = {"yx": (512, 512), "zyx": (32, 128, 128)}
@@ -187,7 +187,7 @@ def labelled(image: Path, using: Path, campaign: Campaign, folder: Path) -> Labe
     predict.predict(receipt, image, using, task, predict.Means(), _here)
     took = receipts.read(receipt.with_suffix(".cost.json"))["seconds_of_jobs"]
     volume = volumes.open_volume(receipts.result(image, "volume"))
-    card = weights.read_card(receipts.result(using, "model"))
+    card = cards.read(receipts.result(using, "model"))
     need = passes_of(volume, Eye.of_card(card), campaign)
     stored = sum(_stored(volume.store / kind / using.stem) for kind in ("labels", "tables"))
     voxels = math.prod(volume.label_levels[0].shape)
@@ -198,7 +198,7 @@ def passes_of(volume: Volume, eye: Eye, campaign: Campaign) -> Passes:
     """What the labels of a volume take, by a network that sees so."""
     view = views.view(volume, eye.channel, eye.voxel_size_um)
     tile = campaign.predict.tile_voxels.of(volume.axes)
-    grid = fields.grid(eye.architecture, view.shape, tile)
+    grid = grids.grid(eye.architecture, view.shape, tile)
     geometry = instances.geometry(
         eye.diameter_voxels, campaign.predict.smallest_object, eye.unit_voxels
     )

@@ -5,24 +5,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from pipeline import fields, instances, memory, shards, weights
-from pipeline.fields import Grid
+from pipeline import cards, grids, instances, memory, shards
+from pipeline.cards import Card
 from pipeline.footprint import Footprint, footprint
+from pipeline.grids import Grid
 from pipeline.instances import Geometry
 from pipeline.sections import Predict
-from pipeline.sweep import Reader, Sweep
 from pipeline.tiles import Box
 from pipeline.view import View
-from pipeline.weights import Card
+
+if TYPE_CHECKING:
+    from pipeline.sweep import Reader
 
 
 @dataclass(frozen=True)
 class Segment:
     """Makes labels, and parts of the table, for whole shards. Pickles to a job.
+
+    What plans with it loads no torch, which takes seconds and hundreds of megabytes: of the drivers
+    of a campaign many run at once, on one machine.
 
     Attributes
     ----------
@@ -42,7 +45,12 @@ class Segment:
     by_families: bool = False
 
     @cached_property
-    def _reader(self) -> Reader:
+    def _reader(self) -> "Reader":
+        import torch
+
+        from pipeline import fields, weights
+        from pipeline.sweep import Reader
+
         network, card = weights.load(self.bundle)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         grid = self.grid(card)
@@ -67,7 +75,7 @@ class Segment:
     def grid(self, card: Card) -> Grid:
         """The tiles of the image."""
         tile = self.settings.tile_voxels.of(self.view.volume.axes)
-        return fields.grid(card.network, self.view.shape, tile)
+        return grids.grid(card.network, self.view.shape, tile)
 
     def footprint(self, card: Card) -> Footprint:
         """What a job takes in memory."""
@@ -88,8 +96,12 @@ class Segment:
 
         Raises ValueError where the memory that the job got does not hold the work.
         """
+        import torch
+
+        from pipeline.sweep import Sweep
+
         torch.set_num_threads(1)
-        takes = self.footprint(weights.read_card(self.bundle))
+        takes = self.footprint(cards.read(self.bundle))
         granted = memory.granted_mb(self.memory_mb)
         workers = takes.workers(granted, self.workers)
         if not workers:

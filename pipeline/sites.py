@@ -17,7 +17,15 @@ def troubled(node: str) -> bool:
 @functools.cache
 def most_tasks() -> int | None:
     """How many jobs an array of this site may have; None where nothing says so."""
-    found = re.search(r"^MaxArraySize\s*= (\d+)", ask("scontrol", "show", "config") or "", re.M)
+    return array_size(ask("scontrol", "show", "config") or "")
+
+
+def array_size(config: str) -> int | None:
+    """How many jobs an array may have, of what `scontrol show config` prints.
+
+    SLURM numbers them from 0 to below MaxArraySize.
+    """
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", config, re.M)
     return int(found[1]) if found and int(found[1]) else None
 
 

@@ -37,6 +37,8 @@ ENDED = frozenset(
     }
 )
 ANSWER_S = 60.0  # a loaded controller takes its time; after a minute it will not answer
+ACCOUNTS_S = 15.0  # accounts are a second source: a third follows
+REST_S = 600.0  # accounts that hang are left alone for so long
 SPACING_S = 1.0  # the controller serves the whole site
 CANCEL_ATTEMPTS = 3  # a controller that restarts is back within them
 SHARED_S = 5.0  # how old an answer may be that another driver got
@@ -51,6 +53,16 @@ COLUMNS = {
 
 
 SQUEUE_FAILS = "squeue fails: other sources are asked, and the jobs are waited for"
+SACCT_HANGS = (
+    f"sacct hangs: it is asked again in {REST_S / 60:.0f} minutes, and other sources meanwhile"
+)
+HELD = {
+    "JobHeldUser": "somebody who may hold your jobs holds them",
+    "JobHeldAdmin": "an administrator holds them: ask why",
+    "JobHoldMaxRequeue": "SLURM holds them, having started them again as often as the site allows",
+    "launch failed requeued held": "SLURM holds them, since a node failed to start them",
+}
+"""What reasons of jobs mean that nobody will start."""
 
 
 class SilentError(RuntimeError):
@@ -74,6 +86,20 @@ def is_live(state: str) -> bool:
     return bool(state) and state.split()[0] not in ENDED
 
 
+def held(reason: str, name: str) -> str:
+    """What is the matter with jobs called `name` that pend for this reason, and what to do.
+
+    Empty where they wait as jobs do.
+    """
+    for known, meaning in HELD.items():
+        if known.lower() in reason.replace("_", " ").lower():
+            return (
+                f"held ({known}): {meaning}. To let them start:  scontrol release jobname={name}  "
+                f"To have what they leave undone submitted anew:  scancel --name={name}"
+            )
+    return ""
+
+
 @dataclass(slots=True)
 class Queue:
     """The jobs of one name that this user has on SLURM.
@@ -94,6 +120,7 @@ class Queue:
     begun: float = field(default_factory=time.time)
     asked: float = field(default=float("-inf"), init=False)  # seconds, monotonic
     mute: bool = field(default=False, init=False)
+    rested: float = field(default=float("-inf"), init=False)  # when sacct may be asked again
     seen: dict[str, Standing] = field(default_factory=dict, init=False)
 
     def states(self, jobs: Collection[str]) -> dict[str, str]:
@@ -181,6 +208,9 @@ class Queue:
             return output
 
     def _sacct(self, arrays: Collection[str]) -> dict[str, str] | None:
+        began = time.monotonic()
+        if began < self.rested:
+            return None
         output = self._ask(
             "sacct",
             "--parsable2",
@@ -188,8 +218,12 @@ class Queue:
             "--format=JobID,State,NodeList",
             f"--name={self.name}",
             f"--jobs={','.join(sorted(arrays))}",
+            within_s=ACCOUNTS_S,
         )
         if output is None:
+            if time.monotonic() - began >= ACCOUNTS_S:
+                self.rested = time.monotonic() + REST_S
+                logger.warning("%s: %s", self.name, SACCT_HANGS)
             return None
         # "CANCELLED by 1000" becomes "CANCELLED"
         return self._heard(
@@ -227,13 +261,13 @@ class Queue:
             )
         return {job: standing.state for job, standing in told.items()}
 
-    def _ask(self, *command: str) -> str | None:
+    def _ask(self, *command: str, within_s: float = ANSWER_S) -> str | None:
         """What a SLURM command prints: nothing for an unknown job, None if the command fails."""
         time.sleep(max(0.0, self.asked + SPACING_S - time.monotonic()))
         try:
             # in a session of its own, so that Ctrl-C does not end the cancelling
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=ANSWER_S, start_new_session=True
+                command, capture_output=True, text=True, timeout=within_s, start_new_session=True
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             logger.debug("%s: %s", command[0], error)

@@ -4,7 +4,6 @@ Nothing is written, and no job is asked. SLURM is asked once, where there are ar
 nobody recorded.
 """
 
-import getpass
 import itertools
 import json
 import math
@@ -13,16 +12,18 @@ import re
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
 
-from pipeline import progress, receipts, records, shards, sites
-from pipeline.arrays import EVENTS, RECORD
+from pipeline import progress, receipts, records, shards
+from pipeline.arrays import RECORD
 from pipeline.config import Campaign
+from pipeline.events import EVENTS
+from pipeline.standings import Queue
 
 State = Literal["done", "running", "waiting", "failed"]
 STATES: tuple[State, ...] = ("done", "running", "waiting", "failed")
@@ -32,7 +33,8 @@ TAIL_BYTES = 8192
 """Of a log's end: a stage's last words, with the traceback of a job in them."""
 FRESH_S = 60.0
 """A job that has said nothing for so long is taken to have ended."""
-ANSWER_S = 15.0
+RECENT_S, FEW = 900.0, 3
+"""The pace of results is that of the last minutes, where so many were made in them."""
 NAMED = 10
 """Results of a state that are listed unless all are asked for."""
 
@@ -45,6 +47,7 @@ class Result:
     ----------
     why: of one that failed, its last words; of one at work, how far it is.
     rate: voxels a second; 0 where that is not known. `left`: voxels still to be made.
+    made: when it was done, in seconds since 1970, while a run is on.
     """
 
     stage: str
@@ -53,6 +56,7 @@ class Result:
     why: str = ""
     rate: float = 0.0
     left: float = 0.0
+    made: float = 0.0
 
     def __str__(self) -> str:
         """A line about it."""
@@ -91,12 +95,17 @@ def _counts(results: Sequence[Result]) -> str:
 
 
 def _pace(results: Sequence[Result]) -> str:
-    """How fast the results at work come, and how long they take, all together."""
-    rate = sum(result.rate for result in results)
-    if not rate:
-        return ""
-    slowest = max(result.left / result.rate for result in results if result.rate)
-    return f"; {rate / 1e6:.3g} Mvoxel/s, those at work take {progress.duration(slowest)}"
+    """How fast the results at work come, and how long they and all that wait take."""
+    rate, said = sum(result.rate for result in results), ""
+    if rate:
+        slowest = max(result.left / result.rate for result in results if result.rate)
+        said = f"; {rate / 1e6:.3g} Mvoxel/s, those at work take {progress.duration(slowest)}"
+    now, left = time.time(), sum(result.state in ("running", "waiting") for result in results)
+    recent = [now - result.made for result in results if now - result.made < RECENT_S]
+    if left and len(recent) >= FEW:
+        each = max(*recent, 1.0) / (len(recent) - 1)
+        said += f"; {60 / each:.2g} a minute, the others take {progress.duration(left * each)}"
+    return said
 
 
 def status(campaign: Campaign) -> Status:
@@ -108,9 +117,9 @@ def status(campaign: Campaign) -> Status:
     wanted += [("predict", f"{model}/{name}") for model, name in campaign.pairs]
     wanted += [("report", "campaign")]
     present = _Present()
-    queue = _Queue()
+    queue = Queue()
     found = [
-        Result(stage, name, "done")
+        Result(stage, name, "done", made=_made(results / stage / f"{name}.json") if alive else 0.0)
         if present.has(results, stage, name)
         else _unfinished(results, stage, name, present, queue, alive)
         for stage, name in wanted
@@ -135,8 +144,16 @@ class _Present:
         return path.name in self.folders[path.parent]
 
 
+def _made(receipt: Path) -> float:
+    """When a receipt was written, in seconds since 1970; 0 where it is gone."""
+    try:
+        return receipt.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def _unfinished(
-    results: Path, stage: str, name: str, present: _Present, queue: "_Queue", alive: bool
+    results: Path, stage: str, name: str, present: _Present, queue: Queue, alive: bool
 ) -> Result:
     log = LOGS / stage / f"{name}.log"
     if not present.has(LOGS, stage, name, ".log"):
@@ -193,8 +210,10 @@ def _work(results: Path, stage: str, name: str) -> tuple[str, float, float]:
     ending = {"ingest": ".ome.zarr.building", "finetune": ".model.building"}.get(stage, ".building")
     building = results / stage / f"{name}{ending}"
     if stage == "finetune":
-        trained = list(building.glob("*/result.json"))
-        return (f"{len(trained)} trainings done" if building.is_dir() else ""), 0.0, 0.0
+        trained = {path.parent for path in building.glob("*/result.json")}
+        begun = {path.parent for path in building.glob(f"*/{progress.STEPS}")}
+        said = [f"{len(trained)} trainings done", *map(progress.pace, sorted(begun - trained))]
+        return ("; ".join(filter(None, said)) if building.is_dir() else ""), 0.0, 0.0
     levels = dict(_levels(building))
     if not levels:
         return "", 0.0, 0.0
@@ -251,41 +270,3 @@ def _holder() -> tuple[str, bool]:
             f"at work: {said}" if alive else f"no run is on; the last was that of {said}"
         ), alive
     return f"at work, if it has not ended: {said}", True
-
-
-class _Queue:
-    """Jobs of this user on SLURM, asked for at most once."""
-
-    def __init__(self) -> None:
-        self.jobs: Mapping[str, Counter[str]] | None = None
-
-    def standing(self, array: Mapping[str, Any]) -> str:
-        """Of an array whose end nobody recorded, what its jobs do; empty where none is left."""
-        if array["place"] == "local":
-            return _processes(array)
-        if self.jobs is None:
-            self.jobs = _queued()
-        counts = self.jobs.get(array["name"], Counter())
-        if "unknown" in self.jobs:
-            return f"{len(array['jobs'])} jobs on SLURM, which does not answer"
-        return ", ".join(f"{count} jobs {state}" for state, count in sorted(counts.items()))
-
-
-def _processes(array: Mapping[str, Any]) -> str:
-    if array["host"] != socket.gethostname():
-        return f"{len(array['jobs'])} processes on {array['host']}, if they have not ended"
-    alive = sum(psutil.pid_exists(int(job)) for job in array["jobs"] if str(job).isdecimal())
-    return f"{alive} processes" if alive else ""
-
-
-def _queued() -> dict[str, Counter[str]]:
-    """States of this user's jobs that pend or run, by name; "unknown" where SLURM is silent."""
-    command = ["squeue", "--noheader", "--array", "--format=%j|%T", f"--user={getpass.getuser()}"]
-    said = sites.ask(*command, within_s=ANSWER_S)
-    if said is None:
-        return {"unknown": Counter()}
-    found: dict[str, Counter[str]] = {}
-    for line in said.splitlines():
-        name, _, state = line.strip().rpartition("|")
-        found.setdefault(name, Counter())[state.lower()] += 1
-    return found

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.algebra import solved
-from pipeline.network import GROUPS, Architecture, Group, UNet, layer, plain
+from pipeline.network import UNet, layer, plain
+from pipeline.topology import GROUPS, Architecture, Group
 
 
 def _import_escnn() -> tuple[Any, Any]:

@@ -16,6 +16,8 @@ from typing import Any, Literal
 import submitit
 from submitit.core.utils import FailedJobError
 
+from .failures import SETUP_FAILED
+
 Place = Literal["debug", "local", "slurm"]
 
 PASSING = re.compile(
@@ -192,7 +194,7 @@ def _setup(commands: str) -> list[str]:
     """Lines that run these commands, and end a job whose environment they cannot make."""
     if not commands.strip():
         return []
-    return ["{", commands, "} || { echo 'slurm_setup failed' >&2; exit 1; }"]
+    return ["{", commands, f"}} || {{ echo '{SETUP_FAILED}' >&2; exit 1; }}"]
 
 
 def _options(extra: str) -> dict[str, str | bool]:

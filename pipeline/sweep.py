@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import fields, instances, labelling, objects, shards, tiles
+from pipeline import fields, instances, labelling, objects, shards, tables, tiles
 from pipeline.chunks import Chunks
-from pipeline.fields import Grid, Precision, Prepared
+from pipeline.fields import Precision, Prepared
+from pipeline.grids import Grid
 from pipeline.instances import Geometry, Pointers
 from pipeline.kept import Kept, Key
 from pipeline.labelling import INTERPOLATION, Ids, Labels
@@ -323,7 +324,7 @@ class Sweep:
             frame,
             owned,
         )
-        file = self.reader.parts / f"{part_name(box)}.parquet"
+        file = tables.part(self.reader.parts, box)
         partial = file.with_name(f".{file.name}.partial")
         part.to_parquet(partial)
         partial.replace(file)
@@ -336,8 +337,3 @@ def _value(image: npt.NDArray[np.float32]) -> float | None:
         return float(image.flat[0])
     low = float(image.min())
     return low if low == float(image.max()) else None
-
-
-def part_name(box: Box) -> str:
-    """Name of a box's part of the table, without its suffix."""
-    return "-".join(str(a) for a in box.start)

@@ -12,6 +12,7 @@ import pyarrow
 import pyarrow.parquet
 
 from pipeline import objects, receipts
+from pipeline.tiles import Box
 
 MANY_ROWS = 100_000
 """Fewer rows than these, some 30 MB, may wait to the end."""
@@ -68,6 +69,11 @@ class Finished:
     orphans: tuple[int, ...]
     waited: int
     sha256: str
+
+
+def part(folder: Path, box: Box) -> Path:
+    """The file in `folder` of a box's part of the table."""
+    return folder / f"{'-'.join(map(str, box.start))}.parquet"
 
 
 def finish(groups: Iterable[Group], target: Path, measure: Measure) -> Finished:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from pipeline import losses, steerable
 from pipeline.losses import Emphasis
-from pipeline.network import Architecture, UNet
+from pipeline.network import UNet
 from pipeline.shots import Shot
+from pipeline.topology import Architecture
 
 Draw = Callable[[np.random.Generator], Shot]
 """Makes the batch of one step; equal generators make equal batches."""

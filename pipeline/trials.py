@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import fields, labelling, metrics, tiles
+from pipeline import fields, grids, labelling, metrics, tiles
 from pipeline.instances import Geometry
 from pipeline.labelling import Lattice
 from pipeline.network import UNet
@@ -34,11 +34,11 @@ class Reading:
 
 def output(network: UNet, image: Floats, tile: tuple[int, ...]) -> Floats:
     """The network's output `(outputs, *axes)` for a whole image `(*axes)`, tile by tile."""
-    grid = fields.grid(network.architecture, image.shape, tile)
+    grid = grids.grid(network.architecture, image.shape, tile)
     ready = fields.prepared(network, grid)
     whole = np.empty((network.architecture.outputs, *image.shape), np.float32)
     for box in tiles.boxes(grid.shape, grid.tile):
-        inner, places = fields.mirrored(grid.reads(box), image.shape)
+        inner, places = grids.mirrored(grid.reads(box), image.shape)
         seen = image[inner.slices][np.ix_(*places)]
         values = fields.forward(ready, [seen])[0]
         every = (slice(None),)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import fields, resample
+from pipeline import grids, resample
 from pipeline.labelling import Lattice
 from pipeline.tiles import Box, Level
 from pipeline.volumes import Read, Volume, size_text
@@ -58,7 +58,7 @@ class View:
 
         `read` reads as the volume does, which is asked where none is given.
         """
-        inner, mirror = fields.mirrored(box, self.shape)
+        inner, mirror = grids.mirrored(box, self.shape)
         places, source = self._source(inner)
         image = self.volume.normalised(self.level.number, source, frame, self.channel, read)
         if self.resampled:
@@ -71,7 +71,7 @@ class View:
 
         None where that is not known.
         """
-        inner, _ = fields.mirrored(box, self.shape)
+        inner, _ = grids.mirrored(box, self.shape)
         _, source = self._source(inner)
         return self.volume.nothing(self.level.number, source, frame, self.channel)
 

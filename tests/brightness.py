@@ -5,8 +5,8 @@ from pathlib import Path
 import scenes
 import torch
 
-from pipeline import cli, ingest, network, receipts, volumes, weights
-from pipeline.network import Architecture
+from pipeline import cards, cli, ingest, network, receipts, topology, volumes, weights
+from pipeline.topology import Architecture
 
 ARCHITECTURE = Architecture("yx", "trivial", 1, 5, ((2, 2),))
 DIAMETER_UM = 4.0
@@ -33,23 +33,23 @@ def bundle(folder: Path) -> None:
         for axis in (0, 1):
             head.weight[1 + axis, 1 + 2 * axis] = UPHILL_VOXELS / 7
             head.weight[1 + axis, 2 + 2 * axis] = -UPHILL_VOXELS / 7
-    none = dict.fromkeys(weights.Certificate.model_fields, 0.0)
-    card = weights.Card(
-        architecture=weights.describe(ARCHITECTURE),
+    none = dict.fromkeys(cards.Certificate.model_fields, 0.0)
+    card = cards.Card(
+        architecture=cards.describe(ARCHITECTURE),
         diameter_um=DIAMETER_UM,
         voxel_size_um=VOXEL_UM,
         unit_voxels=(7.0, 7.0),
         channel="channel_0",
         optics=None,
-        receptive_field=network.receptive_field(ARCHITECTURE),
+        receptive_field=topology.receptive_field(ARCHITECTURE),
         reach=(10, 10),
         base=None,
         origin="from nothing",
-        gate=weights.Gate(promoted=True, reason="It learned nothing."),
+        gate=cards.Gate(promoted=True, reason="It learned nothing."),
         shots=0,
         objects=0,
         loss=(),
-        certificate=weights.Certificate.model_validate(none),
+        certificate=cards.Certificate.model_validate(none),
         recipe="none",
     )
     weights.save(folder, built, card)

@@ -10,15 +10,16 @@ import scenes
 import tifffile
 
 from pipeline import (
+    cards,
     config,
     ingest,
+    labelling,
     objects,
     receipts,
     report,
     report_montages,
     report_pictures,
     volumes,
-    weights,
 )
 from pipeline.report_prediction import Picture
 from pipeline.tiles import boxes
@@ -67,7 +68,7 @@ class Bench:
         shots = [{"acquisition": ACQUISITION, "labels": self.labels(), "region": region}]
         shots = [] if shot == "elsewhere" else shots
         space = self.volume.space
-        card = weights.Card(
+        card = cards.Card(
             architecture={
                 "axes": space,
                 "group": "d4",
@@ -84,11 +85,11 @@ class Bench:
             reach=(9,) * len(space),
             base=None,
             origin="from nothing",
-            gate=weights.Gate(promoted=True, reason="It learned from nothing."),
+            gate=cards.Gate(promoted=True, reason="It learned from nothing."),
             shots=1,
             objects=9,
             loss=(3.0, 2.0, 1.0),
-            certificate=weights.Certificate(
+            certificate=cards.Certificate(
                 equivariance=self.given.get("equivariance", 5e-7),
                 equivariance_double=1e-15,
                 between_lattice_turns=0.1,
@@ -98,7 +99,7 @@ class Bench:
             recipe="none",
         )
         folder = self.results / "finetune"
-        receipts.write(folder / f"{MODEL}.model" / weights.CARD, card.model_dump(mode="json"))
+        receipts.write(folder / f"{MODEL}.model" / cards.CARD, card.model_dump(mode="json"))
         recipe = receipts.recipe("finetune", {"shots": shots}, {})
         receipts.write(folder / f"{MODEL}.json", {"recipe": recipe, "facts": {}})
 
@@ -119,7 +120,7 @@ class Bench:
             objects.parts(
                 labels,
                 [labels],
-                np.full(labels.shape, objects.CERTAIN, np.uint16),
+                np.full(labels.shape, labelling.CERTAIN, np.uint16),
                 labels > 0,
                 start,
                 space,

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import demo, measurement, numbers
 from benchmarks.__main__ import main
 from benchmarks.measurement import Figure, Measurement, Target
-from pipeline.weights import Certificate
+from pipeline.cards import Certificate
 
 LOG = """\
 [Sat Nov 22 17:41:28 2025]

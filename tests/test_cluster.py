@@ -223,7 +223,7 @@ def test_nothing_missing_submits_nothing(tmp_path: Path) -> None:
 
 
 def test_no_progress_ends_after_three_resubmissions(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="1 units stay undone after 3 resubmissions"):
+    with pytest.raises(RuntimeError, match="1 units stay undone: 3 resubmissions"):
         cluster.complete(toy(tmp_path, 5, "idle"), ASKED, tmp_path / "tally.jobs", "tally")
     # the first submission makes progress, and three more may go without
     assert tally.attempts(tmp_path) == {0: 5, 1: 1, 2: 1, 3: 1, 4: 1}
@@ -389,3 +389,38 @@ def test_the_controller_is_asked_last_and_only_about_our_jobs(answers) -> None:
         "JobId=8 ArrayJobId=5 ArrayTaskId=1 JobName=other JobState=RUNNING"
     )
     assert answers(squeue="", scontrol=shown).states(["5_0", "5_1"]) == {"5_0": "NODE_FAIL"}
+
+
+def test_a_queue_that_is_silent_and_answers_again_is_said_once(answers, caplog) -> None:
+    queue, accounts = answers(), "JobID|State\n5_0|RUNNING"
+    for texts in ({"sacct": accounts}, {"squeue": queued(("5_0", "RUNNING", "c1", "None"))}):
+        answers(**texts)
+        for _ in range(2):
+            assert queue.states(["5_0"]) == {"5_0": "RUNNING"}
+    assert caplog.text.count("squeue fails") == 1
+    assert caplog.text.count("squeue answers again") == 1
+
+
+def test_accounts_that_hang_are_left_alone(answers, tmp_path, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(slurm, "ACCOUNTS_S", 0.5)
+    queue = answers(scontrol="JobId=5 JobName=tally JobState=RUNNING")
+    (tmp_path / "sacct").write_text(f"#!/bin/sh\necho asked >>{tmp_path}/asked\nexec sleep 600\n")
+    for _ in range(3):
+        assert queue.states(["5"]) == {"5": "RUNNING"}
+    assert (tmp_path / "asked").read_text().splitlines() == ["asked"]
+    assert caplog.text.count("sacct hangs") == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "known"),
+    [
+        ("JobHeldUser", "JobHeldUser"),
+        ("launch_failed_requeued_held", "launch failed requeued held"),
+        ("Priority", ""),
+        ("None", ""),
+    ],
+)
+def test_jobs_that_nobody_will_start_are_told_from_those_that_wait(reason, known) -> None:
+    said = slurm.held(f"PENDING ({reason})", "tally-1")
+    assert said.startswith(f"held ({known})") if known else not said
+    assert ("scontrol release jobname=tally-1" in said) == bool(known)

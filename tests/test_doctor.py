@@ -54,6 +54,7 @@ def test_a_site_is_read_from_what_slurm_prints() -> None:
     assert cpu.node_memory_mb == math.inf
     assert (gpu.runtime_min, gpu.node_memory_mb, gpu.accounts) == (1440, 3000, ("lab", "core"))
     assert gpu.nodes == (grants.Node(1, 4, 4000, {"fake": 2}),)
+    assert SITE.array_size == 1001
     assert SITE.accounts == ("lab", "other")
     assert SITE.qos == ("normal", "long")
 
@@ -136,6 +137,13 @@ def test_a_draft_asks_for_no_more_than_the_site_grants(tmp_path: Path) -> None:
     assert given.stages["predict"].gpu == 1
     assert given.stages["predict"].slurm_partition == "gpu"
     assert given.stages["ingest"].gpu == 0
+    shipped = allocations.of_profile(str(campaigns.ROOT / "profiles" / "slurm"))
+    assert (given.cores, given.threads) == (shipped.cores, shipped.threads)
+    assert {stage: given.at_once(stage) for stage in allocations.STAGES} == {
+        "ingest": 16,
+        "finetune": 2,
+        "predict": 10,
+    }
 
 
 def test_a_profile_that_is_there_is_not_overwritten(
@@ -162,7 +170,7 @@ def test_a_profile_is_read_as_snakemake_reads_it(tmp_path: Path) -> None:
     assert predict.slurm_setup == "module load cuda/12 && echo yes"
     assert {one.slurm_account for one in given.stages.values()} == {"lab"}
     assert given.stages["ingest"].mem_mb == 3000, "what the rule says where the profile is silent"
-    assert given.at_once == 3
+    assert {given.at_once(stage) for stage in allocations.STAGES} == {3}
 
 
 def test_a_profile_that_is_not_there_is_named() -> None:

@@ -45,6 +45,8 @@ def loss(kind: failures.Kind, node: str = "c1") -> Loss:
         ("vanished", LOG.format(" DUE TO NODE FAILURE, SEE SLURMCTLD LOG FOR DETAILS"), "node"),
         ("CANCELLED", "", "cancelled"),
         ("vanished", LOG.format(""), "cancelled"),
+        ("FAILED", "line 5: module: command not found\nslurm_setup failed\n", "setup"),
+        ("FAILED", "slurm_setup failed\n" + LOG.format(""), "cancelled"),
         ("FAILED", "", "unknown"),
         ("vanished", "", "unknown"),
         ("COMPLETED", "", "unknown"),
@@ -54,6 +56,11 @@ def test_what_slurm_says_tells_the_class_with_and_without_accounts(
     state: str, said: str, kind: str
 ) -> None:
     assert failures.kind(Evidence(state=state, said=said)) == kind
+
+
+def test_a_job_that_says_nothing_on_a_full_disk_failed_for_that() -> None:
+    assert failures.kind(Evidence(state="FAILED", full=True)) == "disk"
+    assert failures.kind(Evidence(state="TIMEOUT", full=True)) == "time"
 
 
 def host_memory() -> None:
@@ -123,6 +130,23 @@ def test_what_jobs_cannot_help_spends_no_retry_and_is_still_bounded(kind) -> Non
         assert not course.ended
     assert course.fruitless == 0
     assert course.after([loss(kind)], False, 1).ended
+
+
+def test_a_setup_that_fails_everywhere_is_tried_once_more() -> None:
+    once = Course(mem_mb=1).after([loss("setup", "c1"), loss("setup", "c2")], False, 1)
+    assert not once.ended
+    assert once.after([loss("setup"), loss("node")], False, 1).unprepared == 0
+    twice = once.after([loss("setup")], False, 1)
+    assert twice.ended
+    assert "Mend slurm_setup in the profile" in twice.why([loss("setup")])
+
+
+def test_a_setup_that_fails_on_one_node_is_tried_elsewhere() -> None:
+    course = Course(mem_mb=1)
+    for _ in range(failures.FAULTS_OF_A_NODE):
+        course = course.after([loss("setup", "c1")], True, 1)
+        assert not course.ended
+    assert course.excluded(["c1", "c2"]) == ("c1",)
 
 
 @given(some.lists(some.sampled_from(sorted(failures.ANSWERS)), max_size=4))

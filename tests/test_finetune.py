@@ -9,10 +9,12 @@ from scipy.ndimage import gaussian_filter
 
 from pipeline import (
     boundaries,
+    cards,
     finetune,
     losses,
     members,
     optics,
+    progress,
     receipts,
     shots,
     training,
@@ -62,22 +64,26 @@ def test_a_training_that_ends_at_every_checkpoint_comes_to_the_same_weights(
 ):
     """As of jobs whose time is nearly up: each leaves its last checkpoint to the next."""
     calm, traces = train(learned, tmp_path / "calm"), []
+    paces: list[str] = []
 
     def jobs(work):
         while work.missing():
             work(work.missing())
             traces.append(work.trace())
+            paces.append(progress.pace(work.building / "whole"))
 
     monkeypatch.setenv(boundaries.END, "1")
     stormy = train(learned, tmp_path / "stormy", jobs)
     assert scenes.snapshot(stormy) == scenes.snapshot(calm)
     assert len(traces) > 25 // 5
     assert len(set(traces)) == len(traces), "each made progress, and can be seen to have"
+    assert paces[0].startswith("whole at step 5 of 25, ")
+    assert paces[1].startswith("whole at step 10 of 25, ")
 
 
 def test_another_seed_gives_another_model(learned, tmp_path):
     first, second = (train(learned, tmp_path / str(seed), seed=seed) for seed in (0, 1))
-    assert (first / weights.WEIGHTS).read_bytes() != (second / weights.WEIGHTS).read_bytes()
+    assert (first / cards.WEIGHTS).read_bytes() != (second / cards.WEIGHTS).read_bytes()
 
 
 def test_a_torn_checkpoint_never_replaces_a_whole_one(learned, tmp_path, monkeypatch):
@@ -233,6 +239,6 @@ def test_a_few_annotated_objects_are_enough_to_learn_from(learned, tmp_path):
     tifffile.imwrite(tmp_path / "few.tif", few, photometric="minisblack")
     sparse = shot["labels"] | {"path": str(tmp_path / "few.tif"), "complete": False}
     model = train((volume, shot | {"labels": sparse}), tmp_path, steps={"yx": 8, "zyx": 5})
-    card = weights.read_card(model)
+    card = cards.read(model)
     assert card.objects == 3
     assert np.isfinite(card.loss).all()

@@ -6,9 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import fields, memory
+from pipeline import fields, grids, memory
 from pipeline.footprint import MOST_AT_ONCE, Footprint
-from pipeline.network import Architecture, plain
+from pipeline.network import plain
+from pipeline.topology import Architecture
 
 TAKES = Footprint(forward_mb=800, seen_mb=300, labels_mb=200, writing_mb=500)
 
@@ -60,7 +61,7 @@ def network():
     made = plain(Architecture("yx", "d4", 1, 2, ((2, 2),)))
     for weight in made.parameters():
         torch.nn.init.normal_(weight, std=0.1)
-    return fields.prepared(made, fields.grid(made.architecture, (16, 16), (8, 8)))
+    return fields.prepared(made, grids.grid(made.architecture, (16, 16), (8, 8)))
 
 
 def tiles_of(network, count):

@@ -10,7 +10,7 @@ CORE = {
     "tiles", "network", "losses", "shots", "training", "instances", "labelling", "fields",
     "steerable", "certificate", "ngff", "objects", "metrics", "figures", "simulate",
     "outlines", "gate", "compose", "grounds", "phantoms", "imaging", "trials", "optics", "physics",
-    "resample", "footprint", "planning", "algebra", "sampling",
+    "topology", "grids", "resample", "footprint", "planning", "algebra", "sampling",
     "noise", "intensities", "changes", "agreement",
     "alarms", "seams", "planes", "stitching", "charts", "groups", "sentences",
     "likeness", "calibrator", "explanation", "stability", "maps",
@@ -18,11 +18,11 @@ CORE = {
 }  # fmt: skip
 EFFECTS = {
     "volumes", "publication", "sharding", "shards", "records", "pyramid", "progress", "view",
-    "segment", "sweep", "tasks", "chunks", "memory", "tables", "weights", "receipts", "bases",
-    "checkpoints", "checksums", "survey", "readers", "headers", "formats", "formats_tiff",
-    "formats_planes", "formats_arrays", "formats_vendors", "formats_czi", "formats_n5",
-    "formats_bioio", "raw_planes", "annotations", "label_images", "drawings",
-    "marks", "lessons", "members", "formats_plates", "formats_imagexpress", "formats_cv8000",
+    "segment", "sweep", "census", "tasks", "chunks", "memory", "tables", "cards", "weights",
+    "receipts", "bases", "checkpoints", "checksums", "survey", "readers", "headers", "formats",
+    "formats_tiff", "formats_planes", "formats_arrays", "formats_vendors", "formats_czi",
+    "formats_n5", "formats_bioio", "raw_planes", "annotations", "label_images", "drawings", "marks",
+    "lessons", "members", "formats_plates", "formats_imagexpress", "formats_cv8000",
     "campaigns", "spot_checks", "copying", "adoption", "storage", "boundaries", "provenance",
     "former", "schedule", "prospects", "origins", "crate", "kept",
 }  # fmt: skip
@@ -37,6 +37,7 @@ CLUSTER = {
     "requests",
     "drafts",
     "failures",
+    "events",
     "share",
     "guards",
     "sites",
@@ -59,7 +60,16 @@ STAGES = {
 }
 REPORT = {path.stem for path in PACKAGE.glob("report_*.py")}
 FOUNDATION = {"config", "sections", "faults", "__init__"}
-WHOLE = {"allocations", "estimate", "calibration", "samples", "forecast", "probe", "status"}
+WHOLE = {
+    "allocations",
+    "estimate",
+    "calibration",
+    "samples",
+    "forecast",
+    "probe",
+    "status",
+    "standings",
+}
 """What looks at a whole campaign, over all stages and the cluster."""
 TOP = {"cli", "cli_campaign", "__main__"}
 

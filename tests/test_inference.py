@@ -10,8 +10,8 @@ import torch
 from benchmarks import engines, inference
 from benchmarks.__main__ import main
 from benchmarks.engines import Mode
-from pipeline import fields
-from pipeline.network import Architecture
+from pipeline import fields, grids
+from pipeline.topology import Architecture
 
 ARCHITECTURES = [
     (Architecture("yx", "d4", 1, 2, ((2, 2), (2, 2))), (32, 32)),
@@ -27,7 +27,7 @@ def case(request):
     """A network, a grid of one tile, and what that tile reads."""
     architecture, tile = request.param
     network = inference.network_of(architecture)
-    grid = fields.grid(network.architecture, tile, tile)
+    grid = grids.grid(network.architecture, tile, tile)
     image = torch.rand(1, 1, *engines.sides(grid), generator=torch.Generator().manual_seed(0))
     return network, grid, image
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import certificate, network, shots, steerable, training, weights
-from pipeline.network import GROUPS, Architecture
+from pipeline import cards, certificate, network, shots, steerable, topology, training
 from pipeline.shots import Example, Guise, Shot
+from pipeline.topology import GROUPS, Architecture
 
 CASES = [
     ("yx", "trivial", ((2, 2),)),
@@ -118,7 +118,7 @@ def test_the_certificate_states_the_limit_between_the_turns_of_the_lattice(certi
 
 
 def test_a_bundles_card_takes_the_certificate(certified):
-    assert weights.Certificate(**certified).model_dump() == certified
+    assert cards.Certificate(**certified).model_dump() == certified
 
 
 def test_turns_by_any_angle_agree_with_those_of_the_lattice(exported):
@@ -137,7 +137,7 @@ def test_the_receptive_field_is_no_larger_than_it_must_be(exported):
     for parameter in eager.parameters():
         parameter.data.abs_().add_(0.01)
     architecture = eager.architecture
-    radius = network.receptive_field(architecture)
+    radius = topology.receptive_field(architecture)
     stride = architecture.stride
     sides = [s * -(-(2 * r + 3 * s) // s) for r, s in zip(radius, stride, strict=True)]
     sides[-1] = sides[-2] = max(sides[-2:])
@@ -229,8 +229,8 @@ def test_a_planar_network_cannot_mirror_z(group):
 
 def test_prediction_needs_no_escnn():
     code = (
-        "import sys; import pipeline.weights, pipeline.network as n;"
-        "n.plain(n.Architecture('yx', 'd4', 1, 2, ((2, 2),)));"
+        "import sys; import pipeline.weights, pipeline.network as n, pipeline.topology as t;"
+        "n.plain(t.Architecture('yx', 'd4', 1, 2, ((2, 2),)));"
         "assert not any(m.split('.')[0] == 'escnn' for m in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

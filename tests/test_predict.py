@@ -26,7 +26,6 @@ from pipeline import (
     predict,
     publication,
     receipts,
-    segment,
     shards,
     sweep,
     volumes,
@@ -125,7 +124,7 @@ def swept(monkeypatch):
             super().__init__(*given[:-1], self.most_bytes)
             made.append(self)
 
-    monkeypatch.setattr(segment, "Sweep", Bounded)
+    monkeypatch.setattr(sweep, "Sweep", Bounded)
     monkeypatch.setattr(sweep, "Kept", Watched)
     return Bounded, made
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import objects, sampling, tables, volumes
+from pipeline import labelling, objects, sampling, tables, volumes
 from pipeline.labelling import Lattice
 from pipeline.tiles import Box, Level
 
@@ -82,7 +82,7 @@ def test_giant_ids_survive_the_table(tmp_path):
         rows = objects.parts(
             here,
             [np.ones(here.shape, np.uint16)],
-            (here > 0).astype(np.uint16) * objects.CERTAIN,
+            (here > 0).astype(np.uint16) * labelling.CERTAIN,
             here > 0,
             (start[0] + first, *start[1:]),
             "zyx",

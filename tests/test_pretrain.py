@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 import scenes
 
-from pipeline import bases, config, finetune, network, pretrain, receipts, steerable, weights
+from pipeline import (
+    bases,
+    cards,
+    config,
+    finetune,
+    pretrain,
+    receipts,
+    steerable,
+    topology,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -83,7 +92,7 @@ def test_every_shipped_base_is_certified_and_fits_the_networks_of_the_settings(c
     assert card.certificate.equivariance_double <= 1e-12
     asked = campaign.network
     axes = campaign.pretrain.bases[name].axes
-    wanted = network.design(
+    wanted = topology.design(
         axes, (1.0,) * len(axes), asked.group, asked.width.of(axes), asked.levels
     )
     assert name in bases.fitting("auto", wanted, asked.object_voxels)
@@ -95,14 +104,14 @@ def test_a_shipped_base_does_here_what_it_did_where_it_was_made(campaign, name):
     task = campaign.pretrain_task(name)
     said = bases.read_card(name).architecture
     pooling = tuple(map(tuple, said["pooling"]))
-    made = steerable.build(network.Architecture(**said | {"pooling": pooling}))
+    made = steerable.build(topology.Architecture(**said | {"pooling": pooling}))
     steerable.restore(made, bases.learned(name))
     score = pretrain.judged(steerable.export(made), task)
     assert score == pytest.approx(bases.read_card(name).score, abs=0.02)
 
 
 def test_a_base_of_another_network_is_refused():
-    wide = network.design("yx", (1.0, 1.0), "d4", 64, 2)
+    wide = topology.design("yx", (1.0, 1.0), "d4", 64, 2)
     with pytest.raises(ValueError, match="Choose base: none"):
         bases.fitting("nuclei_2d", wide, 11)
     assert bases.fitting("auto", wide, 11) == []
@@ -124,7 +133,7 @@ def learn(shown, folder, shots=True, **given):
         task = task.model_copy(update={"diameter_um": 5.0})
     made = folder / "finetune" / "cells.json"
     finetune.finetune(made, {"sample": receipt}, task, scenes.here)
-    return weights.read_card(receipts.result(made, "model"))
+    return cards.read(receipts.result(made, "model"))
 
 
 def gated(*members):
@@ -156,7 +165,7 @@ def test_what_did_not_help_leaves_the_base_as_it_was(campaign, shown, tmp_path):
         tmp_path / "finetune" / "cells.model",
         tmp_path / "zero" / "finetune" / "cells.model",
     ]
-    first, second = ((folder / weights.WEIGHTS).read_bytes() for folder in folders)
+    first, second = ((folder / cards.WEIGHTS).read_bytes() for folder in folders)
     assert first == second
     assert as_it_is.origin == "base"
     assert as_it_is.shots == 0

@@ -11,7 +11,7 @@ import pytest
 import scenes
 from ngio.tables import RoiTable
 
-from pipeline import likeness, receipts, report_quality, report_windows, volumes, weights
+from pipeline import cards, likeness, receipts, report_quality, report_windows, volumes
 from pipeline import view as views
 from pipeline.report_prediction import Prediction
 from pipeline.sections import Shot
@@ -30,8 +30,8 @@ def prediction(tmp_path_factory):
     made = receipts.read(folder / "predict" / "nuclei" / "sample.json")
     table = volumes.read_table(volume.store, "nuclei")
     shots = (Shot.model_validate(shot),)
-    gate = weights.Gate(promoted=False, reason="The base as it is.", base=0.8)
-    card = weights.read_card(bundle).model_copy(update={"gate": gate})
+    gate = cards.Gate(promoted=False, reason="The base as it is.", base=0.8)
+    card = cards.read(bundle).model_copy(update={"gate": gate})
     return Prediction("nuclei", "sample", volume, card, table, made, shots), bundle
 
 
@@ -73,7 +73,7 @@ def test_what_to_look_at_first_is_the_least_trusted_and_says_why(prediction, fou
 
 def test_without_a_gate_no_f1_is_expected(prediction):
     p, bundle = prediction
-    card = weights.read_card(bundle)
+    card = cards.read(bundle)
     said = report_quality.quality(
         dataclasses.replace(p, card=card), report_quality.known([p]), bundle, 1, 5
     )

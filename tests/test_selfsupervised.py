@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import bases, crops, detections, detectors, localisation, network
+from pipeline import bases, crops, detections, detectors, localisation, topology
 from pipeline.crops import Crop, Range
 from pipeline.noise import Noise
 from pipeline.selfsupervised import Lesson
@@ -125,7 +125,7 @@ def detector():
     torch.set_num_threads(1)
     crop = Crop.of(spots([(10.2, 9.7)]) / 60, SHOT_NOISE.normalised(0, 60), "it")
     lesson = Lesson(60, 0.006, 4, 48, 6, Range(1.0, 0.0, 0.3), 0.3, 0.3, 0.1)
-    architecture = network.design("yx", (1.0, 1.0), "d4", 32, 2)
+    architecture = topology.design("yx", (1.0, 1.0), "d4", 32, 2)
     return detectors.train([crop], architecture, bases.learned("spots_2d"), 4.0, lesson, 0)
 
 
@@ -159,7 +159,7 @@ def test_the_same_image_turned_has_the_same_objects_turned(detector):
 def test_what_cannot_be_learned_is_given_up_with_a_reason():
     crop = Crop.of(spots([(10.2, 9.7)]) / 60, SHOT_NOISE.normalised(0, 60), "it")
     lesson = Lesson(1, 1e-9, 1, 48, 6, Range(0.0, 0.0, 0.0), 0.3, 0.3, 0.1)
-    architecture = network.design("yx", (1.0, 1.0), "d4", 8, 1)
+    architecture = topology.design("yx", (1.0, 1.0), "d4", 8, 1)
     with pytest.raises(ValueError, match="no training of 3 finds copies of the crop again"):
         detectors.train([crop], architecture, None, 4.0, lesson, 0)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import campaigns
 import pytest
 
-from pipeline import cli, config, status
-from pipeline.arrays import EVENTS
+from pipeline import cli, config, progress, sites, status
+from pipeline.events import EVENTS
 from pipeline.failures import Loss
 
 QUICK = {"steps": {"yx": 2, "zyx": 2}, "learning_rate": 0.01, "balance": 0.5}
@@ -110,6 +110,47 @@ def test_what_is_at_work_says_how_far_it_is_and_how_long_it_takes(campaign: Path
     assert f"{shards // 2} of {total} shards" in one.why
     assert "left" in one.why
     assert "1 processes on elsewhere" in one.why
+
+
+def test_trainings_at_work_say_how_far_they_are_and_how_long_they_take(campaign: Path) -> None:
+    unmade(campaign, "finetune/nuclei", "12:00:00 finetune nuclei: submitted\n")
+    building = campaign / "results" / "finetune" / "nuclei.model.building"
+    for member in ("whole", "held_out"):
+        (building / member).mkdir(parents=True)
+        progress.Pace(building / member, 50, 250).tell(100)
+    (building / "held_out" / "result.json").write_text("{}")
+    said, _, _ = status._work(campaign / "results", "finetune", "nuclei")
+    assert said.startswith("1 trainings done; whole at step 100 of 250, ")
+    assert said.endswith(" left")
+    assert "steps/s" in said
+
+
+def test_a_stage_of_many_results_says_how_long_the_others_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(status.time, "time", lambda: 10_000.0)
+    done = [status.Result("predict", f"{n}", "done", made=10_000 - 60 * n) for n in range(1, 5)]
+    long_ago = [status.Result("predict", "first", "done", made=1.0)]
+    others = [status.Result("predict", f"other {n}", "waiting") for n in range(8)]
+    [*_, line] = status.Status("tiny", "", (*long_ago, *done, *others)).lines()
+    assert line.endswith("; 0.75 a minute, the others take 11 min")
+    [*_, line] = status.Status("tiny", "", (*long_ago, *others)).lines()
+    assert "minute" not in line
+
+
+def test_jobs_that_are_held_say_what_to_do(campaign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unmade(campaign, "ingest/wound", "12:00:00 ingest wound: submitted\n")
+    jobs = campaign / "logs" / "ingest" / "wound.log.jobs"
+    array = {"place": "slurm", "host": "login", "jobs": ["7_0", "7_1"], "name": "ingest-wound-1"}
+    (jobs / "array.json").write_text(json.dumps(array | {"ended": False}))
+    standing = ("ingest-wound-1|PENDING|JobHeldAdmin", "ingest-wound-1|RUNNING|None", "x|PENDING|y")
+    queue = "\n".join(standing)
+    monkeypatch.setattr(sites, "ask", lambda *_, **__: queue)
+    one = found()["ingest/wound"]
+    assert one.state == "running"
+    assert "1 jobs held (JobHeldAdmin): an administrator holds them" in one.why
+    assert "scontrol release jobname=ingest-wound-1" in one.why
+    assert "1 jobs running" in one.why
 
 
 def test_status_writes_nothing(campaign: Path, capsys: pytest.CaptureFixture[str]) -> None:

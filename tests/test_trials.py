@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy import ndimage
 
-from pipeline import fields, metrics, network, trials
+from pipeline import grids, metrics, network, trials
 from pipeline.instances import geometry
-from pipeline.network import Architecture
 from pipeline.shots import Example, Shot
 from pipeline.simulate import ellipsoids
+from pipeline.topology import Architecture
 
 SHAPES = {2: (90, 120), 3: (20, 40, 56)}
 DIAMETER = 10.0
@@ -101,7 +101,7 @@ def test_tiles_change_nothing_of_what_the_network_says(axes):
 def test_an_image_continues_as_its_mirror_image():
     image = np.random.default_rng(0).random((32, 40), np.float32)
     judge = untrained(2)
-    context = fields.grid(judge.architecture, image.shape, (64, 64)).context
+    context = grids.grid(judge.architecture, image.shape, (64, 64)).context
     beyond = np.pad(image, [(c, c) for c in context], mode="symmetric")
     with torch.no_grad():
         expected = judge(torch.as_tensor(beyond)[None, None])[0].numpy()

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline import instances, labelling, network, volumes, weights
+from pipeline import instances, labelling, topology, volumes, weights
 from pipeline.instances import Geometry
 from pipeline.labelling import Lattice
 from pipeline.network import UNet
@@ -60,7 +60,7 @@ def chunks(store: Path, bundle: Path, settings: Predict, sides: tuple[int, ...])
     volume = volumes.open_volume(store)
     geometry = instances.geometry(card.diameter_voxels, settings.smallest_object, card.unit_voxels)
     reached = zip(
-        network.receptive_field(card.network), geometry.reach, card.network.stride, strict=True
+        topology.receptive_field(card.network), geometry.reach, card.network.stride, strict=True
     )
     return Chunks(
         volume=volume,

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import disks
@@ -16,6 +17,7 @@ from pipeline import sites
 from pipeline import slurm as slurm_module
 
 LIMIT_S = 60
+Driver = subprocess.Popen[bytes]
 
 
 def slurm(*command: str) -> str:
@@ -50,6 +52,32 @@ def running(folder: Path, units: int) -> None:
 
 def once(units: int) -> dict[int, int]:
     return dict.fromkeys(range(units), 1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def overdue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Driver, str]]:
+    """A driver one of whose jobs hangs, and this job, whose time is up: SLURM takes a minute.
+
+    So it begins before the tests of this file, on a node that none of them takes down.
+    """
+    folder = tmp_path_factory.mktemp("overdue") / "toy"
+    asked = {"place": "slurm", "jobs": 2, "units": 8, "seconds": 1, "slurm_partition": "gpu"}
+    driver = tally.start(folder, **asked, fault="hang")
+    running(folder, 2)
+    doomed = record(folder)["jobs"][0]
+    slurm("scontrol", "update", f"jobid={doomed}", "timelimit=0:01")
+    yield folder, driver, doomed
+    driver.kill()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unprepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Driver]]:
+    """A driver whose jobs fail in their setup. It waits for each a while, so it begins as early."""
+    folder = tmp_path_factory.mktemp("unprepared") / "toy"
+    asked = {"place": "slurm", "jobs": 1, "units": 1, "seconds": 0, "slurm_partition": "gpu"}
+    driver = tally.start(folder, **asked, slurm_setup="module load cuda/12")
+    yield folder, driver
+    driver.kill()
 
 
 def test_an_array_does_every_unit_once(tmp_path: Path) -> None:
@@ -107,6 +135,18 @@ def test_a_cancelled_job_is_submitted_again(tmp_path: Path) -> None:
     assert not tally.names(folder / "collisions")
 
 
+def test_jobs_that_are_held_are_named_with_what_to_do(tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    asked = {"place": "slurm", "jobs": 2, "units": 4, "seconds": 0.1}
+    driver = tally.start(folder, **asked, slurm_extra="--hold")
+    tally.until(lambda: "jobs are held" in tally.said(folder), LIMIT_S)
+    assert not tally.names(folder / "attempts")
+    [remedy] = set(re.findall(r"scontrol release \S+", tally.said(folder)))
+    slurm(*remedy.split())
+    assert driver.wait(LIMIT_S) == 0
+    assert tally.attempts(folder) == once(4)
+
+
 def test_a_job_killed_for_its_memory_is_submitted_again_with_more(tmp_path: Path) -> None:
     folder = tmp_path / "toy"
     driver = tally.start(folder, place="slurm", jobs=1, units=2, seconds=0.2, fault="hog")
@@ -121,19 +161,6 @@ def test_what_a_site_grants_is_asked_of_it() -> None:
     assert sites.memories_mb("") == {"c1": 4000, "c2": 4000}
     assert set(sites.memories_mb("gpu")) == {"g1"}
     assert sites.most_tasks() == 1001
-
-
-def test_a_limit_of_time_that_strikes_costs_the_unit_that_was_being_done(tmp_path: Path) -> None:
-    folder = tmp_path / "toy"
-    driver = tally.start(folder, place="slurm", jobs=2, units=8, seconds=1, fault="hang")
-    running(folder, 2)
-    doomed = record(folder)["jobs"][0]
-    slurm("scontrol", "update", f"jobid={doomed}", "timelimit=0:01")
-    assert driver.wait(4 * LIMIT_S) == 0
-    [event] = events(folder)
-    assert (event["kind"], event["job"]) == ("time", doomed)
-    assert tally.attempts(folder) == once(8) | {0: 2}
-    assert not queued(folder)
 
 
 @pytest.mark.parametrize("requeued", [True, False])
@@ -171,10 +198,25 @@ def test_a_disk_that_is_full_stops_all_and_room_lets_it_go_on(tmp_path: Path) ->
     assert len(tally.names(folder / "done")) == 8
 
 
-def test_squeue_may_fail_while_others_answer(tmp_path: Path) -> None:
-    folder, broken = tmp_path / "toy", tmp_path / "squeue"
-    broken.write_text(f'#!/bin/sh\n[ -e {tmp_path}/down ] && exit 1\nexec /usr/bin/squeue "$@"\n')
-    broken.chmod(0o755)
+def test_a_setup_that_fails_is_tried_once_more_and_named(unprepared: tuple[Path, Driver]) -> None:
+    folder, driver = unprepared
+    assert driver.wait(2 * LIMIT_S) == 1
+    assert [event["kind"] for event in events(folder)] == ["setup", "setup"]
+    last = tally.said(folder).splitlines()[-1]
+    assert "1 units stay undone: slurm_setup failed in all jobs of 2 submissions in a row" in last
+    assert "module: command not found, slurm_setup failed" in last
+    assert not tally.names(folder / "attempts")
+
+
+@pytest.mark.parametrize(("sacct", "hangs"), [("exit 1", False), ("exec sleep 600", True)])
+def test_squeue_and_sacct_may_fail_while_scontrol_answers(
+    tmp_path: Path, sacct: str, hangs: bool
+) -> None:
+    folder = tmp_path / "toy"
+    squeue = f'[ -e {tmp_path}/down ] && exit 1\nexec /usr/bin/squeue "$@"'
+    for name, commands in {"squeue": squeue, "sacct": sacct}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{commands}\n")
+        (tmp_path / name).chmod(0o755)
     (tmp_path / "down").touch()
     path = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     driver = tally.start(folder, path, place="slurm", jobs=2, units=18, seconds=1)
@@ -185,7 +227,7 @@ def test_squeue_may_fail_while_others_answer(tmp_path: Path) -> None:
     assert driver.wait(LIMIT_S) == 0
     assert [event["kind"] for event in events(folder)] == ["cancelled"]
     assert "squeue fails" in tally.said(folder)
-    assert "squeue answers again" in tally.said(folder)
+    assert tally.said(folder).count("sacct hangs") == hangs, "it is left alone then"
     assert not tally.names(folder / "collisions")
 
 
@@ -258,6 +300,17 @@ def test_an_interrupt_cancels_the_array(tmp_path: Path, interrupt: int, status: 
     driver.send_signal(interrupt)
     assert driver.wait(20) == status
     tally.until(lambda: not queued(folder), 20)
+
+
+def test_a_limit_of_time_that_strikes_costs_the_unit_that_was_being_done(
+    overdue: tuple[Path, Driver, str],
+) -> None:
+    folder, driver, doomed = overdue
+    assert driver.wait(4 * LIMIT_S) == 0
+    [event] = events(folder)
+    assert (event["kind"], event["job"]) == ("time", doomed)
+    assert tally.attempts(folder) == once(8) | {0: 2}
+    assert not queued(folder)
 
 
 def test_a_controller_that_restarts_is_waited_for(tmp_path: Path) -> None:

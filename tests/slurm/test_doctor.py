@@ -167,19 +167,6 @@ def test_jobs_start_with_the_python_that_the_profile_names(here: Path, tmp_path:
     assert written.read_text() == "container\n"
 
 
-def test_a_job_whose_environment_cannot_be_made_does_not_start(here: Path, tmp_path: Path) -> None:
-    stages = allocations.of_profile(profile(tmp_path, slurm_setup="module load nothing")).on_slurm
-    folder = here / "jobs-without"
-    call = functools.partial(Path.touch, here / "started.txt")
-    submission.submit([call], stages["predict"], folder, "setup-bad")
-
-    def said() -> str:
-        return "".join(path.read_text() for path in folder.glob("*log.err"))
-
-    campaigns.until(lambda: "slurm_setup failed" in said(), 60)
-    assert not (here / "started.txt").exists()
-
-
 def test_status_asks_slurm_for_arrays_whose_end_nobody_recorded(here: Path) -> None:
     logs = here / "logs" / "finetune"
     jobs = logs / "nuclei.log.jobs"

@@ -1,9 +1,11 @@
 """A campaign of many small acquisitions on a SLURM: what its driver takes, and asks."""
 
+import argparse
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,10 +18,10 @@ import tifffile
 import yaml
 
 from benchmarks import site, staging
-from benchmarks.measurement import Figure, Target
+from benchmarks.measurement import Figure, Measurement, Target, environment
 from pipeline import receipts
 
-SIDES, OBJECTS = (256, 256), 40
+SIDES, OBJECTS, QUICK_COUNT = (256, 256), 40, 6
 LOOK_S = 1.0
 LITTLE = Target("<=", 1000.0)
 SELDOM = Target("<=", 1.0)
@@ -38,23 +40,65 @@ TOLD = (
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What the campaign took. `pss_mb` and `rss_mb` are the most at once."""
+    """What the campaign took; `seen` at each look at its processes, in order."""
 
     seconds: float
-    pss_mb: float
-    rss_mb: float
+    seen: list["Family"]
     calls: list[tuple[float, str]]
     predictions: int
 
 
-def figures(folder: Path, count: int) -> Iterator[Figure]:
-    """Run the campaign. Raises RuntimeError where it fails."""
-    ran = run(folder, count)
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Snakemake and all that descends from it, at one moment.
+
+    Attributes
+    ----------
+    pss_mb, rss_mb: proportional and resident sizes, added up.
+    stages: how many wait for jobs.
+    reports: whether the report is being made.
+    """
+
+    pss_mb: float = 0.0
+    rss_mb: float = 0.0
+    stages: int = 0
+    reports: bool = False
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
+    parser.add_argument(
+        "--acquisitions", type=int, default=200, help="of the campaign (%(default)s); --quick: 6"
+    )
+
+
+def measure(options: argparse.Namespace) -> Measurement:
+    """Run the campaign.
+
+    Raises RuntimeError where no SLURM runs, or the campaign fails.
+    """
+    here = environment()
+    count = QUICK_COUNT if options.quick else options.acquisitions
+    site.started()
+    with tempfile.TemporaryDirectory(prefix="equiscope-campaign-") as temporary:
+        ran = run(Path(temporary) / "campaign", count)
+    return Measurement("campaign", (TOLD.format(count=count),), here, tuple(figures(ran, count)))
+
+
+def figures(ran: Ran, count: int) -> Iterator[Figure]:
+    """The figures of the run."""
     name = f"{count} acquisitions"
     yield Figure.of(f"{name}: time in all", [ran.seconds], "s")
     yield Figure.of(f"{name}: predictions", [ran.predictions], "", Target(">=", count))
-    yield Figure.of(f"{name}: memory of the driver", [ran.pss_mb], "MB", LITTLE)
-    yield Figure.of(f"{name}: the same, shared pages for each", [ran.rss_mb], "MB")
+    before = [now for now in ran.seen if not now.reports]
+    most = max(now.pss_mb for now in before)
+    yield Figure.of(f"{name}: memory of the driver, until the report", [most], "MB", LITTLE)
+    most = max(now.pss_mb for now in ran.seen)
+    yield Figure.of(f"{name}: memory of the driver, with the report", [most], "MB", LITTLE)
+    most = max(now.rss_mb for now in ran.seen)
+    yield Figure.of(f"{name}: the same, shared pages for each", [most], "MB")
+    most = max(now.stages for now in ran.seen)
+    yield Figure.of(f"{name}: stages that wait for jobs, at once", [most], "")
     rate = len(ran.calls) / ran.seconds
     yield Figure.of(f"{name}: SLURM commands per second", [rate], "", SELDOM)
     yield Figure.of(f"{name}: the same, in the busiest minute", [busiest(ran.calls)], "", SELDOM)
@@ -68,8 +112,8 @@ def busiest(calls: list[tuple[float, str]]) -> float:
     return max((sum(at <= other < at + 60 for other in times) for at in times), default=0) / 60
 
 
-def campaign(folder: Path, count: int) -> None:
-    """Write the files and settings of a campaign."""
+def written(folder: Path, count: int) -> None:
+    """Write the files and settings of the campaign."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
     names = [f"field_{number:03}" for number in range(count)]
@@ -91,7 +135,7 @@ def campaign(folder: Path, count: int) -> None:
 
 def run(folder: Path, count: int) -> Ran:
     """Type the command, and look at its processes. Raises RuntimeError where it fails."""
-    campaign(folder, count)
+    written(folder, count)
     tools = folder / "tools"
     path = site.counting(tools, {name: str(shutil.which(name)) for name in site.COMMANDS})
     command = [sys.executable, "-m", "snakemake", "--nocolor", "--directory", str(folder)]
@@ -101,35 +145,40 @@ def run(folder: Path, count: int) -> Ran:
     command += [f"{stage}:jobs=2" for stage in STAGES]
     command += [f"{stage}:slurm_partition=preempt0" for stage in STAGES]
     variables = os.environ | {"PATH": path, "PYTHONPATH": str(staging.ROOT)}
-    began, pss, rss = time.monotonic(), 0.0, 0.0
+    began, seen = time.monotonic(), list[Family]()
     log = folder / "terminal.txt"
     with log.open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream, env=variables)
         while process.poll() is None:
-            now = _memory_mb(process.pid)
-            pss, rss = max(pss, now[0]), max(rss, now[1])
+            seen.append(family(process.pid))
             time.sleep(LOOK_S)
     seconds = time.monotonic() - began
     if process.returncode:
         last = log.read_text("utf-8", "replace").splitlines()[-SHOWN_LINES:]
         raise RuntimeError("\n".join(["the campaign failed:", *last]))
-    made = (folder / "results" / "predict" / "nuclei").glob("field_*.json")
-    whole = [path for path in made if "cost" not in path.name and receipts.read(path)["facts"]]
-    return Ran(seconds, pss, rss, site.calls(tools), len(whole))
+    made = (folder / "results" / "predict" / "nuclei").glob("field_???.json")
+    whole = [path for path in made if receipts.read(path)["facts"]]
+    return Ran(seconds, seen, site.calls(tools), len(whole))
 
 
-def _memory_mb(process: int) -> tuple[float, float]:
-    """Proportional and resident sizes of a process and all that descend from it."""
-    pss = rss = 0.0
+def family(process: int) -> Family:
+    """A process and all that descend from it, now."""
+    now = Family()
     try:
         head = psutil.Process(process)
-        family = [head, *head.children(recursive=True)]
+        members = [head, *head.children(recursive=True)]
     except psutil.Error:
-        return 0.0, 0.0
-    for each in family:
+        return now
+    for each in members:
         try:
-            told = each.memory_full_info()
+            told, words = each.memory_full_info(), each.cmdline()
         except psutil.Error:
             continue
-        pss, rss = pss + told.pss / 1e6, rss + told.rss / 1e6
-    return pss, rss
+        stage = words[words.index("pipeline") + 1] if "pipeline" in words[:-1] else ""
+        now = Family(
+            now.pss_mb + told.pss / 1e6,
+            now.rss_mb + told.rss / 1e6,
+            now.stages + (stage in STAGES),
+            now.reports or stage == "report",
+        )
+    return now
