@@ -13,12 +13,12 @@ import yaml
 
 # Rules say `python`: it is the one that runs Snakemake, whatever else the machine has. What fails
 # before `tee` has failed: a prefix of one's own takes the place of Snakemake's, which says so.
-# Nothing is written outside the campaign's folder: matplotlib would keep its fonts at home.
 shell.prefix(
     "set -euo pipefail;"
-    f" export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
-    f" MPLCONFIGDIR={shlex.quote(str(Path('.snakemake/matplotlib').absolute()))}; "
+    f" export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
 )
+# Nothing is written outside the campaign's folder: matplotlib would keep its fonts at home.
+os.environ["MPLCONFIGDIR"] = str(Path(".snakemake/matplotlib").absolute())
 
 
 PIPELINE = [sys.executable, "-m", "pipeline"]
