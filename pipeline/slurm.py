@@ -56,6 +56,8 @@ SQUEUE_FAILS = "squeue fails: other sources are asked, and the jobs are waited f
 SACCT_HANGS = (
     f"sacct hangs: it is asked again in {REST_S / 60:.0f} minutes, and other sources meanwhile"
 )
+RESTED: dict[str, float] = {}
+"""When accounts that hung may be asked of a name again: each submission has a queue of its own."""
 HELD = {
     "JobHeldUser": "somebody who may hold your jobs holds them",
     "JobHeldAdmin": "an administrator holds them: ask why",
@@ -120,7 +122,6 @@ class Queue:
     begun: float = field(default_factory=time.time)
     asked: float = field(default=float("-inf"), init=False)  # seconds, monotonic
     mute: bool = field(default=False, init=False)
-    rested: float = field(default=float("-inf"), init=False)  # when sacct may be asked again
     seen: dict[str, Standing] = field(default_factory=dict, init=False)
 
     def states(self, jobs: Collection[str]) -> dict[str, str]:
@@ -209,7 +210,7 @@ class Queue:
 
     def _sacct(self, arrays: Collection[str]) -> dict[str, str] | None:
         began = time.monotonic()
-        if began < self.rested:
+        if began < RESTED.get(self.name, began):
             return None
         output = self._ask(
             "sacct",
@@ -222,7 +223,7 @@ class Queue:
         )
         if output is None:
             if time.monotonic() - began >= ACCOUNTS_S:
-                self.rested = time.monotonic() + REST_S
+                RESTED[self.name] = time.monotonic() + REST_S
                 logger.warning("%s: %s", self.name, SACCT_HANGS)
             return None
         # "CANCELLED by 1000" becomes "CANCELLED"
