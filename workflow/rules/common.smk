@@ -13,15 +13,18 @@ import yaml
 
 # Rules say `python`: it is the one that runs Snakemake, whatever else the machine has. What fails
 # before `tee` has failed: a prefix of one's own takes the place of Snakemake's, which says so.
+# Nothing is written outside the campaign's folder: matplotlib would keep its fonts at home.
+FONTS = str(Path(".snakemake/matplotlib").absolute())
 shell.prefix(
     "set -euo pipefail;"
-    f" export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+    f" export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+    f" MPLCONFIGDIR={shlex.quote(FONTS)}; "
 )
-# Nothing is written outside the campaign's folder: matplotlib would keep its fonts at home.
-os.environ["MPLCONFIGDIR"] = str(Path(".snakemake/matplotlib").absolute())
 
 
 PIPELINE = [sys.executable, "-m", "pipeline"]
+OVERRIDES = ".snakemake/overrides.arguments"
+"""What the command line of Snakemake sets, for those who read config.yaml themselves."""
 RESOURCES = yaml.safe_load(
     (Path(workflow.basedir) / "workflow" / "resources.yaml").read_text()
 )
@@ -143,12 +146,9 @@ def arguments_in(path, *arguments):
 def start():
     """Before the first job: nobody else is at work here, and the doctor finds no fault."""
     claim()
-    overrides = arguments_in(
-        ".snakemake/overrides.arguments", "--overrides", json.dumps(config)
-    )
+    arguments_in(OVERRIDES, "--overrides", json.dumps(config))
     stages = arguments_in(".snakemake/stages.arguments", "--stages", asked_for())
-    doctor = [*PIPELINE, "doctor", "--quick", "--config", "config.yaml"]
-    if subprocess.call([*doctor, overrides, stages]):
+    if told("doctor", "--quick", stages):
         raise SystemExit(2)
     arguments_in(
         REPORT_ARGUMENTS,
@@ -165,6 +165,12 @@ def start():
             "--images",
             *(f"{RESULTS}/ingest/{name}.json" for name in fields),
         )
+
+
+def told(*command, **options):
+    """Run a command of the pipeline on this campaign. Returns how it ended."""
+    command = [*PIPELINE, *command, "--config", "config.yaml", f"@{OVERRIDES}"]
+    return subprocess.call(command, env=dict(os.environ, MPLCONFIGDIR=FONTS), **options)
 
 
 def claim():
@@ -212,17 +218,10 @@ def asked_for():
 def describe():
     """Say, in linked data, what all results were made from, now that all are there."""
     if Path(f"{RESULTS}/report/campaign.json").is_file():
-        subprocess.call(
-            [*PIPELINE, "crate", "--config", "config.yaml"]
-            + ["@.snakemake/overrides.arguments"],
-            stdout=subprocess.DEVNULL,
-        )
+        told("crate", stdout=subprocess.DEVNULL)
 
 
 def notify(outcome):
     """Hand what became of the run to the command that `notify` names, if it names one."""
     if campaign.notify:
-        subprocess.call(
-            [*PIPELINE, "notify", outcome, "--config", "config.yaml"]
-            + ["@.snakemake/overrides.arguments"]
-        )
+        told("notify", outcome)
