@@ -1,5 +1,6 @@
 """Pages of a report: what was found, as HTML that stands alone."""
 
+import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -115,11 +116,16 @@ def _rendered(template: str, task: ReportTask, more: Mapping[str, Any]) -> str:
 
 
 def _filled(template: str, given: Mapping[str, Any]) -> str:
-    environment = jinja2.Environment(
+    return _templates().get_template(template).render(version=__version__, **given)
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    """Templates, each of which is compiled once for all pages."""
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(version=__version__, **given)
