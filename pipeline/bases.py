@@ -1,14 +1,15 @@
 """Base models that come with Equiscope: what networks know before they see an example."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
-from safetensors.torch import load_file
-from torch import Tensor
 
-from pipeline import cards, receipts, weights
+from pipeline import cards, receipts
 from pipeline.topology import Architecture
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SHIPPED = Path(__file__).parent / "base_models"
 LEARNED, CARD = "learned.safetensors", "card.json"
@@ -37,8 +38,10 @@ class Card(BaseModel):
     recipe: str
 
 
-def save(folder: Path, learned: dict[str, Tensor], card: Card) -> None:
+def save(folder: Path, learned: "dict[str, Tensor]", card: Card) -> None:
     """Write a base; the card last."""
+    from pipeline import weights  # torch takes seconds, and those who ask for cards need none
+
     folder.mkdir(parents=True, exist_ok=True)
     weights.write(folder / LEARNED, learned)
     receipts.write(folder / CARD, card.model_dump(mode="json"))
@@ -67,8 +70,10 @@ def read_card(name: str) -> Card:
     return Card.model_validate(receipts.read(folder(name) / CARD))
 
 
-def learned(name: str) -> dict[str, Tensor]:
+def learned(name: str) -> "dict[str, Tensor]":
     """What a base has learned, for `steerable.restore`."""
+    from safetensors.torch import load_file
+
     return load_file(folder(name) / LEARNED)
 
 

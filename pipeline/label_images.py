@@ -5,11 +5,10 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from ome_zarr.io import ZarrLocation, parse_url  # type: ignore[import-untyped]
 from PIL import Image
 
 from pipeline import formats, marks, readers
@@ -19,6 +18,9 @@ from pipeline.headers import Header
 from pipeline.readers import Source
 from pipeline.sections import Annotation
 from pipeline.tiles import Box, placed
+
+if TYPE_CHECKING:
+    from ome_zarr.io import ZarrLocation  # type: ignore[import-untyped]
 
 GREY = {"1", "L", "P", "I", "I;16"}
 """Kinds of PNG that hold one number per pixel, as Pillow calls them."""
@@ -153,7 +155,7 @@ def _png(path: Path) -> npt.NDArray[np.integer[Any]]:
         raise ValueError(f"{path} is no readable PNG ({error}). Save it again.") from error
 
 
-def _labels_in(path: Path) -> ZarrLocation:
+def _labels_in(path: Path) -> "ZarrLocation":
     """The one label image of an OME-Zarr, or the one that the path leads to."""
     location = _location(path)
     if "image-label" in location.root_attrs or path.parent.name == "labels":
@@ -166,7 +168,9 @@ def _labels_in(path: Path) -> ZarrLocation:
     return _location(group / held[0])
 
 
-def _location(path: Path) -> ZarrLocation:
+def _location(path: Path) -> "ZarrLocation":
+    from ome_zarr.io import parse_url  # takes seconds, and most labels are no OME-Zarr
+
     with _hushed():
         location = parse_url(path)
     if location is None:
@@ -174,7 +178,7 @@ def _location(path: Path) -> ZarrLocation:
     return location
 
 
-def _multiscale(location: ZarrLocation) -> Mapping[str, Any]:
+def _multiscale(location: "ZarrLocation") -> Mapping[str, Any]:
     try:
         block = location.root_attrs["multiscales"][0]
         if not all("name" in axis for axis in block["axes"]):
@@ -187,7 +191,7 @@ def _multiscale(location: ZarrLocation) -> Mapping[str, Any]:
     return block
 
 
-def _level_0(location: ZarrLocation) -> Any:
+def _level_0(location: "ZarrLocation") -> Any:
     """The finest array, read lazily."""
     try:
         return location.load(_multiscale(location)["datasets"][0]["path"])
