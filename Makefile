@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+TESTERS ?= 2
 
 .PHONY: demo test test-slurm lint types check bases peers clean
 
@@ -11,7 +12,7 @@ demo: $(READY)          ## set up, then run the main job on real images
 	@$(BIN)/python -m pipeline summary results/report/campaign.json
 
 test: $(READY)          ## set up, then all tests that need no cluster
-	$(BIN)/python -m pytest tests --ignore=tests/slurm
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --ignore=tests/slurm --numprocesses=$(TESTERS) --dist=loadfile
 
 test-slurm: $(READY)    ## tests on a real SLURM, installed and started here (needs root and Debian)
 	$(BIN)/python -m pytest tests/slurm

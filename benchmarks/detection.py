@@ -20,7 +20,7 @@ from benchmarks.measurement import Figure, Measurement, Target, environment
 from benchmarks.peers import runner
 from benchmarks.placed import Kind, Placed
 from benchmarks.spotters import Candidates, Trackpy
-from pipeline import bases, detectors, topology
+from pipeline import bases, detectors, points, topology
 from pipeline.crops import Crop, Range
 from pipeline.detectors import Detector
 from pipeline.selfsupervised import Lesson
@@ -191,7 +191,7 @@ def everything(
     """All candidates by what the decision goes by, and by LodeSTAR's score for each exponent."""
     trial = detector.trial
     said = detectors.raw(detector.network, voxels, detector.how, detectors.FAINTEST_VOTES)
-    seen, start = detectors.mirrored(voxels, detectors.margin(trial, detector.how))
+    seen, start = detectors.mirrored(voxels, points.margin(trial, detector.how))
     bright = trial.template.brightness(seen, start, said.places) / trial.least
     decided = np.where(said.information >= trial.threshold, np.maximum(bright, 0), 0)
     kept = said.information >= trial.threshold / 30
@@ -247,7 +247,7 @@ def _precision(fits: Floats, outcomes: list[Outcome]) -> list[Figure]:
     off = []
     for outcome in outcomes:
         found = detectors.points(outcome.detector, outcome.images[0].voxels)
-        own, theirs = detectors.matched(found.places, fits, 1.0)
+        own, theirs = points.matched(found.places, fits, 1.0)
         each = found.places[own] - fits[theirs]
         off.append(float(np.sqrt(np.square(each - each.mean(axis=0)).mean())))
     name = "beads: root mean square difference from Gaussian fits, along one axis"

@@ -6,7 +6,7 @@ from typing import Protocol
 from benchmarks.measurement import Figure, Target
 from benchmarks.placed import Kind
 from benchmarks.spotters import Trackpy
-from pipeline import detectors
+from pipeline import detectors, points
 from pipeline.detectors import Detector
 
 UM_PER_PIXEL, FRAMES_PER_S = 1 / 2.85, 24.0
@@ -36,7 +36,7 @@ def figures(kind: Kind, outcomes: Sequence[Trained], peer: Trackpy) -> list[Figu
         prefactors.append(abs(said["prefactor"] / PREFACTOR - 1))
         tracks.append(said["tracks"])
         pairs = zip(found, kind.movie, strict=True)
-        hits = sum(len(detectors.matched(each, image.places, 3.0)[0]) for each, image in pairs)
+        hits = sum(len(points.matched(each, image.places, 3.0)[0]) for each, image in pairs)
         recalls.append(hits / sum(len(image.places) for image in kind.movie))
     limit = Target("<=", 0.05)
     return [

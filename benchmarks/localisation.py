@@ -17,7 +17,7 @@ import torch
 from benchmarks import appearances, estimators
 from benchmarks.appearances import PITCH, SHAPES, Field
 from benchmarks.measurement import Figure, Measurement, Target, environment
-from pipeline import bases, detectors, topology
+from pipeline import bases, detectors, points, topology
 from pipeline.crops import Crop, Range
 from pipeline.detectors import Detector
 from pipeline.noise import Noise
@@ -198,7 +198,7 @@ def _ours(
     off, deviations, angles, missed, false = [], [], [], 0, 0
     for field in fields:
         found = detectors.points(detector, scale.normalised(field.image))
-        own, theirs = detectors.matched(found.places, field.places, 3.0)
+        own, theirs = points.matched(found.places, field.places, 3.0)
         off.append(found.places[own] - field.places[theirs])
         deviations.append(found.deviations[own])
         angles.append(field.angles[theirs])

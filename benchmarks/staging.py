@@ -183,6 +183,7 @@ def with_sides(sides: Sides, values: Sequence[int]) -> Sides:
 
 def _learning(wanted: Mapping[str, Any]) -> FinetuneTask:
     settings = {
+        "task": "segment",
         "channel": CHANNEL,
         "optics": "unknown",
         "network": campaign().network.model_dump(),

@@ -6,10 +6,12 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from pipeline import drawings, label_images, marks, outlines
 from pipeline.drawings import Drawing, Place
 from pipeline.label_images import LabelImage
+from pipeline.outlines import Ellipsoid
 from pipeline.sections import Annotation
 from pipeline.tiles import Box
 
@@ -65,16 +67,38 @@ class Annotated:
             rims = outlines.rim(labels, self.place.voxel_um)
         return (labels != 0) | rims
 
-    def as_reference(self) -> Self:
-        """The same, fit to score predictions against.
+    def places(self, frame: int) -> npt.NDArray[np.float64]:
+        """Where the objects of one frame are, `(n, axes)`, in voxels from the first one's middle.
 
-        Raises ValueError where it does not tell the outline of every object in every frame.
+        Points and boxes where their file has them, others at their centre of mass.
+        """
+        if isinstance(self.source, Drawing) and self.source.kind != "outlines":
+            shapes = self.source.of(frame).values()
+            found = [s.centre for s in shapes if isinstance(s, Ellipsoid)]
+            return np.array(found).reshape(-1, len(self.place.axes)) - 0.5
+        labels = self.labels(frame)
+        ids = np.unique(labels[labels != 0])
+        middles = np.array(ndimage.center_of_mass(labels != 0, labels, ids))
+        return middles.reshape(-1, labels.ndim) + np.array(self.space.start)
+
+    def as_places(self) -> Self:
+        """The same, fit to score points against.
+
+        Raises ValueError where it does not tell the place of every object.
         """
         if not self.complete:
             raise ValueError(
                 f"{self.where}.complete is false, but scores need all objects. Annotate them all, "
                 "or delete the reference."
             )
+        return self
+
+    def as_reference(self) -> Self:
+        """The same, fit to score predictions against.
+
+        Raises ValueError where it does not tell the outline of every object in every frame.
+        """
+        self.as_places()
         if isinstance(self.source, Drawing):
             silent = [frame for frame in self.frames if not self.source.of(frame)]
             if self.source.kind != "outlines" or "z" in self.place.sides or silent:
@@ -100,7 +124,7 @@ def annotated(
     Raises ValueError where the labels do not fit the acquisition, or the region leaves it.
     """
     sides = {a: n for a, n in zip(axes, shape, strict=True) if a != "c"}
-    place = Place(sides, _spans(where, region, sides), voxel_size_um)
+    place = Place(sides, spans(where, region, sides), voxel_size_um)
     where = f"{where}.labels"
     if annotation.path.lower().endswith(marks.SUFFIXES):
         drawing = drawings.opened(where, annotation, place)
@@ -121,11 +145,14 @@ def _check_sides(where: str, held: Mapping[str, int], place: Place) -> None:
         )
 
 
-def _spans(
+def spans(
     where: str, region: Mapping[str, tuple[int, int]], sides: Mapping[str, int]
 ) -> dict[str, tuple[int, int]]:
-    """First voxel or frame of the region, and the first behind it, along each axis."""
-    spans = {axis: (0, side) for axis, side in sides.items()}
+    """First voxel or frame of the region, and the first behind it, along each axis.
+
+    `where` names its shot in errors. Raises ValueError where it leaves the acquisition.
+    """
+    found = {axis: (0, side) for axis, side in sides.items()}
     for axis, (start, stop) in region.items():
         if axis not in sides:
             raise ValueError(
@@ -137,8 +164,8 @@ def _spans(
                 f"{where}.region.{axis} is [{start}, {stop}], outside the image, whose {axis} "
                 f"goes from 0 to {sides[axis]}. Choose a region inside it."
             )
-        spans[axis] = (start, stop)
-    return spans
+        found[axis] = (start, stop)
+    return found
 
 
 def _said(sides: Mapping[str, int]) -> str:

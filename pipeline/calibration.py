@@ -19,6 +19,7 @@ from pipeline.allocations import Given
 from pipeline.config import Campaign
 from pipeline.readers import Source
 from pipeline.samples import Eye, Labelled, Made
+from pipeline.sections import Model
 from pipeline.volumes import Volume
 
 log = logging.getLogger("equiscope.doctor")
@@ -134,7 +135,7 @@ def _measure_model(
         else:
             plan = _plan(whole, model)
             rates.eyes[model] = Eye.of(settings.channel, plan)
-            rates.trainings[model] = samples.trainings(plan.architecture, campaign, settings.base)
+            rates.trainings[model] = samples.trainings(plan.architecture, campaign, settings)
             first = next(receipt for _, receipt in usable)
             using = samples.model(model, campaign, first, plan, folder)
         for name, receipt in usable if using else ():
@@ -149,9 +150,12 @@ def _measure_model(
 def _plan(whole: Whole, model: str) -> lessons.Plan:
     """What the shots say about the network."""
     settings = whole.campaign.models[model]
+    if settings.task == "points":
+        return _crop_plan(whole, settings)
     pairs = []
     for number, shot in enumerate(settings.shots):
         volume = whole.volume(shot.acquisition)
+        assert shot.labels is not None  # the settings were checked
         known = annotations.annotated(
             f"models.{model}.shots.{number}",
             shot.labels,
@@ -164,6 +168,19 @@ def _plan(whole: Whole, model: str) -> lessons.Plan:
     diameter = None if settings.diameter_um == "from shots" else settings.diameter_um
     volume = pairs[0][0] if pairs else whole.volume(settings.acquisitions[0])
     return lessons.plan(volume, pairs, diameter, whole.campaign.network)
+
+
+def _crop_plan(whole: Whole, settings: Model) -> lessons.Plan:
+    """The same of crops, of whose sides an object takes about half: nothing is read of them."""
+    shot = settings.shots[0]
+    volume, region = whole.volume(shot.acquisition), shot.region
+    side = min(region[axis][1] - region[axis][0] for axis in "yx")
+    diameter = side / 2 * volume.voxel_size_um["x"]
+    if settings.diameter_um != "from shots":
+        diameter = settings.diameter_um
+    sizes = [volume.voxel_um(level) for level in volume.levels]
+    count = len(settings.shots)
+    return lessons.fitted(sizes, diameter, diameter, count, whole.campaign.network)
 
 
 def _start_s() -> float:

@@ -58,6 +58,30 @@ class Gate(BaseModel):
     learning_curve: tuple[tuple[int, float], ...] = ()
 
 
+class Detector(BaseModel):
+    """What a detector's votes mean. Distances are in voxels at which it works.
+
+    Attributes
+    ----------
+    reach, catch, apart: how far votes go and gather; see `gathering.Gathering`.
+    threshold, correction, least: what is an object; see `points.Trial`.
+    profile: the light of its object from the middle outwards; see `templates.Template`.
+    f1: of copies of the crops in scenes that it had not learned from.
+    attempts: trainings until one found them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    reach: int
+    catch: float
+    apart: int
+    threshold: float
+    correction: tuple[float, float]
+    least: float
+    profile: tuple[float, ...]
+    f1: float
+    attempts: int
+
+
 class Card(BaseModel):
     """What a model is, what it was made from and what was measured on it.
 
@@ -74,6 +98,7 @@ class Card(BaseModel):
     origin: where its weights are from.
     shots: annotated regions that it learned from, with `objects` in all.
     loss: training loss, one value for each tenth of the training.
+    detector: of a model that finds points; None of one that finds outlines.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -93,6 +118,7 @@ class Card(BaseModel):
     loss: tuple[float, ...]
     certificate: Certificate
     recipe: str
+    detector: Detector | None = None
 
     @property
     def diameter_voxels(self) -> tuple[float, ...]:

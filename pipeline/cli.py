@@ -211,11 +211,12 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--as",
         dest="form",
-        choices=("dense", "anndata"),
+        choices=("dense", "anndata", "napari"),
         required=True,
-        help="dense: labels 1 to N in 32 bits, in the volume; anndata: the table as .h5ad",
+        help="dense: labels 1 to N in 32 bits, in the volume; anndata: the table as .h5ad; napari: "
+        "objects' places as .csv, which napari opens as points",
     )
-    export.add_argument("--out", type=Path, help=".h5ad file (default: beside the receipt)")
+    export.add_argument("--out", type=Path, help=".h5ad or .csv file (default: beside the receipt)")
 
     rerun = command(
         "rerun", _rerun, "do here, unit by unit, what a job left undone, to see it fail"

@@ -77,6 +77,25 @@ class Campaign(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _shots_suit_tasks(self) -> Self:
+        for name, model in self.models.items():
+            if model.task == "points":
+                _check_crops(name, model)
+                continue
+            for number, shot in enumerate(model.shots):
+                if shot.labels is None:
+                    raise ValueError(
+                        f"models.{name}.shots.{number} has no labels: name their file, or, where "
+                        "its region shows one object alone, set the model's task to points."
+                    )
+            if model.linking_um != "none":
+                raise ValueError(
+                    f"models.{name}.linking_um is {model.linking_um:g}, but only points are linked "
+                    "into tracks: set task: points, or linking_um: none."
+                )
+        return self
+
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """Every (model, acquisition) to predict."""
@@ -90,6 +109,7 @@ class Campaign(Section):
         """Everything that fine-tuning this model depends on, besides its volumes."""
         chosen = self.models[model]
         return FinetuneTask(
+            task=chosen.task,
             channel=chosen.channel,
             optics=chosen.optics,
             base=chosen.base,
@@ -117,7 +137,17 @@ class Campaign(Section):
     def report_task(self) -> "ReportTask":
         """Everything that the report depends on, besides the predictions."""
         references = {name: model.references for name, model in self.models.items()}
-        return ReportTask(campaign=self.campaign, references=references, report=self.report)
+        linking = {
+            name: model.linking_um
+            for name, model in self.models.items()
+            if model.linking_um != "none"
+        }
+        return ReportTask(
+            campaign=self.campaign,
+            references=references,
+            linking_um=linking,
+            report=self.report,
+        )
 
 
 class IngestTask(Section):
@@ -130,6 +160,7 @@ class IngestTask(Section):
 class FinetuneTask(Section):
     """Settings of one fine-tuning."""
 
+    task: Literal["segment", "points"]
     channel: str
     optics: Literal["unknown"] | Optics
     base: str
@@ -160,7 +191,28 @@ class ReportTask(Section):
 
     campaign: str
     references: dict[Name, tuple[Reference, ...]]
+    linking_um: dict[Name, Positive]
     report: Report
+
+
+def _check_crops(name: str, model: Model) -> None:
+    """Raise ValueError where a detector of points could not learn from a model's shots."""
+    if not model.shots:
+        raise ValueError(
+            f"models.{name} finds points and has no shots: add a crop, the region of one object."
+        )
+    for number, shot in enumerate(model.shots):
+        where = f"models.{name}.shots.{number}"
+        if shot.labels is not None:
+            raise ValueError(
+                f"{where} has labels, {shot.labels.path}, but a model that finds points learns "
+                "from crops, which have none: delete them, or set task: segment."
+            )
+        if lacking := [axis for axis in "yx" if axis not in shot.region]:
+            raise ValueError(
+                f"{where}.region says nothing of {', '.join(lacking)}: a crop is a region in the "
+                "plane that shows one object, with background on all four sides."
+            )
 
 
 def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Campaign:

@@ -16,6 +16,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.gathering import Gathering
 from pipeline.tiles import Box
 
 Floats = npt.NDArray[np.float32]
@@ -26,39 +27,6 @@ WEIGHTS = 1024
 """Steps that a weight of 1 / voxel^2 is divided into."""
 HEAVIEST = 1e5
 """Weight of one vote, in 1 / voxel^2, above which it counts no more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gathering:
-    """How far votes go and gather, in voxels.
-
-    Attributes
-    ----------
-    unit: what a displacement of 1 in the network's output stands for.
-    reach: a vote that goes further along an axis is void.
-    catch: votes within this distance from an object's place are for it.
-    apart: no two objects lie within so many voxels along both axes.
-    """
-
-    unit: float
-    reach: int
-    catch: float
-    apart: int
-
-    @property
-    def halo(self) -> int:
-        """Voxels beside a box whose votes decide what is detected in it."""
-        return self.reach + 2 * (self.apart + 1) + math.ceil(2 * self.catch) + 1
-
-
-def gathering(diameter: float, extent: float, unit: float) -> Gathering:
-    """Distances for objects of this diameter, whose outline is at most `extent` from the middle."""
-    return Gathering(
-        unit=unit,
-        reach=math.ceil(extent + 3),
-        catch=max(1.5, 0.3 * diameter),
-        apart=max(1, round(0.25 * diameter)),
-    )
 
 
 def weight(logit: Tensor) -> Tensor:

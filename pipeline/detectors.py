@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import optimize, sparse, spatial
+from scipy import optimize, sparse
 
-from pipeline import crops, decisions, detections, selfsupervised, steerable, trials
+from pipeline import crops, decisions, detections, gathering, selfsupervised, steerable, trials
 from pipeline.crops import Crop, Images
-from pipeline.detections import Detections, Gathering
+from pipeline.detections import Detections
+from pipeline.gathering import Gathering
 from pipeline.network import UNet
+from pipeline.points import Points, Trial, calibrated, margin, matched
 from pipeline.selfsupervised import Lesson
 from pipeline.templates import Template
 from pipeline.tiles import Box
@@ -38,53 +40,18 @@ FAINTEST_VOTES = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """What came of a detector on fresh scenes.
+class Detector:
+    """A network to predict with, how its votes gather, and what they mean.
 
-    Attributes
-    ----------
-    threshold: information, 1 / voxel^2, from which on a detection can be an object.
-    correction: factor and exponent that make standard deviations, in voxels, of information.
-    f1: of what is detected with that threshold.
-    template: what an object looks like.
-    least: brightness, in units of the template, from which on a detection is an object; 0 where
-        nothing is known of images.
+    `trained` is the steerable one that it was exported from.
     """
 
-    threshold: float
-    correction: tuple[float, float]
-    f1: float
-    template: Template
-    least: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Detector:
-    """A network to predict with, how its votes gather, and what they mean."""
-
     network: UNet
+    trained: UNet
     how: Gathering
     trial: Trial
     losses: tuple[float, ...]
     attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class Points:
-    """Objects that were found.
-
-    Attributes
-    ----------
-    bins: a voxel for each that no other shares, `(n, 2)`.
-    places: in voxels, `(n, 2)`.
-    deviations: standard deviations of the places along one axis, in voxels.
-    scores: from 0 to 1; an object has 0.5 or more.
-    """
-
-    bins: npt.NDArray[np.int64]
-    places: Floats
-    deviations: Floats
-    scores: Floats
 
 
 def train(
@@ -103,7 +70,7 @@ def train(
     Raises ValueError where no training converges, with what may be the reason.
     """
     diameter = float(np.median([crop.diameter for crop in known]))
-    how = detections.gathering(diameter, max(crop.extent for crop in known), unit)
+    how = gathering.gathering(diameter, max(crop.extent for crop in known), unit)
     tried = []
     for attempt in range(ATTEMPTS):
         torch.manual_seed(seed + attempt)
@@ -118,7 +85,7 @@ def train(
         if found.f1 >= CONVERGED:
             if grounds:
                 found = replace(found, least=_least(exported, how, found, grounds))
-            return Detector(exported, how, found, done.losses, attempt + 1)
+            return Detector(exported, done.network, how, found, done.losses, attempt + 1)
         tried.append(found.f1)
     raise ValueError(_hopeless(known[0], tried, architecture))
 
@@ -225,42 +192,6 @@ def _least(network: UNet, how: Gathering, trial: Trial, images: Sequence[Images]
     return decisions.least_brightness(np.concatenate(bright))
 
 
-def margin(trial: Trial, how: Gathering) -> int:
-    """Voxels beside a box that tell how bright what is detected in it is."""
-    return trial.template.radius + math.ceil(how.catch) + 3
-
-
 def mirrored(image: Images, beyond: int) -> tuple[Images, tuple[int, int]]:
     """An image with what the network sees beyond its edges, and where it then begins."""
     return np.pad(image, beyond, mode="symmetric"), (-beyond, -beyond)
-
-
-def calibrated(said: Detections, trial: Trial, image: Images, start: tuple[int, ...]) -> Points:
-    """The objects among detections, with their standard deviations and scores.
-
-    `image` begins at `start` and holds the `margin` beside the box that they were detected in.
-    """
-    bright = np.maximum(trial.template.brightness(image, start, said.places), 0)
-    known = said.information / (said.information + trial.threshold)
-    like = bright / (bright + trial.least) if trial.least else np.ones(len(bright))
-    scores = np.minimum(known, like)
-    kept = scores >= 0.5
-    factor, exponent = trial.correction
-    return Points(
-        bins=said.bins[kept],
-        places=said.places[kept],
-        deviations=factor * np.maximum(said.information[kept], 1e-9) ** exponent,
-        scores=scores[kept],
-    )
-
-
-def matched(
-    found: Floats, wanted: Floats, within: float
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Pairs, one to one, of points no further apart than `within`: most pairs, least distance."""
-    if not len(found) or not len(wanted):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    distance = spatial.distance.cdist(found, wanted)
-    own, theirs = optimize.linear_sum_assignment(np.minimum(distance, within * (1 + 1e-6)))
-    near = distance[own, theirs] <= within
-    return own[near], theirs[near]

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from pipeline import annotations, bases, readers
+from pipeline import annotations, bases, readers, sights
 from pipeline.config import Campaign
 from pipeline.readers import Source
 from pipeline.sections import Annotation, Model
@@ -34,8 +34,18 @@ def look(campaign: Campaign) -> tuple[list[str], dict[str, Source]]:
 
     sources = _sources(campaign, faults)
     for name, model in campaign.models.items():
+        for where, region, source in _crops(name, model, sources):
+            attempt(
+                lambda w=where, r=region, s=source: sights.place(  # type: ignore[misc]
+                    w, r, s.axes, s.shape, s.voxel_size_um
+                )
+            )
         for where, annotation, region, source in _annotations(name, model, sources):
-            attempt(lambda w=where, a=annotation, r=region, s=source: _opened(w, a, r, s))  # type: ignore[misc]
+            attempt(
+                lambda w=where, a=annotation, r=region, s=source, t=model.task: _opened(  # type: ignore[misc]
+                    w, a, r, s, t
+                )
+            )
         faults += _channel_faults(name, model, sources)
         attempt(lambda n=name, m=model: _start(n, m))  # type: ignore[misc]
     return faults, sources
@@ -75,14 +85,18 @@ def _alike(said: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _opened(
-    where: str, annotation: Annotation, region: dict[str, tuple[int, int]], source: Source
+    where: str,
+    annotation: Annotation,
+    region: dict[str, tuple[int, int]],
+    source: Source,
+    task: str,
 ) -> None:
     """Open an annotation, and what is to be scored against as what that takes."""
     known = annotations.annotated(
         where, annotation, region, source.axes, source.shape, source.voxel_size_um
     )
     if ".references." in where:
-        known.as_reference()
+        _ = known.as_places() if task == "points" else known.as_reference()
 
 
 def _start(name: str, model: Model) -> None:
@@ -102,12 +116,23 @@ def _annotations(
     listed: list[tuple[str, Annotation, dict[str, tuple[int, int]], str]] = [
         (f"models.{name}.shots.{i}", shot.labels, dict(shot.region), shot.acquisition)
         for i, shot in enumerate(model.shots)
+        if shot.labels
     ]
     listed += [
         (f"models.{name}.references.{i}", reference.labels, {}, reference.acquisition)
         for i, reference in enumerate(model.references)
     ]
     return [(w, a, r, sources[q]) for w, a, r, q in listed if q in sources]
+
+
+def _crops(
+    name: str, model: Model, sources: dict[str, Source]
+) -> list[tuple[str, dict[str, tuple[int, int]], Source]]:
+    return [
+        (f"models.{name}.shots.{i}", dict(shot.region), sources[shot.acquisition])
+        for i, shot in enumerate(model.shots)
+        if not shot.labels and shot.acquisition in sources
+    ]
 
 
 def _channel_faults(name: str, model: Model, sources: dict[str, Source]) -> list[str]:

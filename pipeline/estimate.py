@@ -131,9 +131,10 @@ def _is_adopted(source: Source, campaign: Campaign) -> bool:
 
 
 def _finetune(whole: Whole, name: str, rates: Rates) -> Part:
-    if not whole.campaign.models[name].shots:
+    model = whole.campaign.models[name]
+    if not model.shots:
         return Part(0, DESCRIPTIONS, 0, 0, Between(0, 0, 0), Between(0, 0, 0))
-    members = 1 + len(whole.campaign.finetune.gate.members)
+    members = 1 if model.task == "points" else 1 + len(whole.campaign.finetune.gate.members)
     asked = whole.given.stages.get("finetune")
     jobs = min(members, asked.jobs) if asked else 1
     seconds = _rated(rates.trainings.get(name, []), members)

@@ -46,13 +46,13 @@ class Prediction:
         return self.volume.store / "labels" / self.model
 
 
-def export(receipt: Path, form: Literal["dense", "anndata"], out: Path | None) -> Path:
+def export(receipt: Path, form: Literal["dense", "anndata", "napari"], out: Path | None) -> Path:
     """Write a prediction in another form. Returns where it lies.
 
     `receipt` is that of predict, RESULTS/predict/MODEL/ACQUISITION.json. "dense" makes
     `labels/MODEL_dense` in the volume, with the ids 1 to N as uint32, and `tables/MODEL_dense`,
     which tells the id that each stands for. "anndata" makes an .h5ad file at `out`, by default
-    beside the receipt.
+    beside the receipt, and "napari" a .csv file of objects' places, which napari opens as points.
 
     Raises ValueError where the volume holds another prediction than the receipt speaks of, dense
     ids do not suffice, `out` makes no sense, or the package anndata is not installed.
@@ -60,6 +60,8 @@ def export(receipt: Path, form: Literal["dense", "anndata"], out: Path | None) -
     prediction = _opened(receipt)
     if form == "anndata":
         return _anndata(prediction, out or receipt.with_suffix(".h5ad"))
+    if form == "napari":
+        return _napari(prediction, out or receipt.with_suffix(".points.csv"))
     if out is not None:
         raise ValueError(
             f"--out {out}: dense labels are part of their volume and go into "
@@ -87,6 +89,21 @@ def _opened(receipt: Path) -> Prediction:
         levels=volume.label_levels,
         identity=receipts.identity(receipt),
     )
+
+
+def _napari(prediction: Prediction, target: Path) -> Path:
+    """Write where objects are, in voxels, and all else that is known of them as properties."""
+    table = volumes.read_table(prediction.volume.store, prediction.model).sort_index()
+    axes = [axis for axis in prediction.axes if axis != "c"]
+    named = {axis: f"axis-{number}" for number, axis in enumerate(axes)}
+    rows = table[[*axes, *features(table)]].rename(columns=named).reset_index()
+    rows = rows[[*named.values(), *(name for name in rows if name not in named.values())]]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    rows.to_csv(partial, index_label="index")
+    partial.replace(target)
+    log.info("%d objects in %s", len(table), target)
+    return target
 
 
 def _dense(prediction: Prediction, building: Path) -> Path:

@@ -220,6 +220,33 @@ def histogram(sizes: Sequence[float], x_label: str, smallest: float, typical: fl
     return figure
 
 
+def spread(values: Sequence[float], x_label: str, middle: float) -> Figure:
+    """How many objects have which value; the median is marked."""
+    figure, axes = _plot(x_label, "objects")
+    axes.hist(values, bins=30, color=LINES[0])
+    axes.axvline(middle, color="#666666", linestyle="--", linewidth=1.2, label="median")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def logarithmic(
+    positions: Sequence[float],
+    values: Sequence[float],
+    line: Sequence[float],
+    x_label: str,
+    y_label: str,
+) -> Figure:
+    """Values and a line fitted to them, both axes logarithmic."""
+    figure, axes = _plot(x_label, y_label)
+    axes.plot(positions, values, "o", color=LINES[0], markersize=4)
+    axes.plot(positions, line, color=LINES[1], linewidth=1.2, label="power law")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.tick_params(which="both", labelsize=8)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
 def _plot(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     """An empty plot: small, so that its letters can still be read on a phone."""
     figure = Figure(figsize=(4.6, 2.8), dpi=200, facecolor="white", layout="constrained")

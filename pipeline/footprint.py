@@ -63,11 +63,13 @@ def footprint(
     shard: Sequence[int],
     step: Sequence[float],
     halo: Sequence[int],
+    kept_bytes: int | None = None,
 ) -> Footprint:
     """Of a network on these tiles, for shards of these sides at full resolution.
 
     `step` is how many voxels of full resolution one of the network's is wide; `halo` how far
-    around a shard the network is asked, in its own voxels.
+    around a shard the network is asked, in its own voxels; `kept_bytes` what is kept of what it
+    says of one of these, by default pointers.
     """
     width = architecture.fields * GROUPS[architecture.group].order
     read = math.prod(t + 2 * c for t, c in zip(grid.tile, grid.context, strict=True))
@@ -78,7 +80,7 @@ def footprint(
     voxels = math.prod(shard)
     return Footprint(
         forward_mb=TENSORS * width * read * 4 / 1e6,
-        seen_mb=(4 + len(grid.tile)) * reached / 1e6,
+        seen_mb=(kept_bytes or 4 + len(grid.tile)) * reached / 1e6,
         labels_mb=LABEL_BYTES * voxels / 1e6,
         writing_mb=WRITING_BYTES * voxels / 1e6,
     )

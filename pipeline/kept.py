@@ -4,10 +4,11 @@ import logging
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from pipeline.instances import Places, Pointers, Votes
+from pipeline.instances import Pointers, Votes
 from pipeline.tiles import Box
 
 log = logging.getLogger("equiscope.kept")
@@ -26,8 +27,8 @@ class Kept:
     def __init__(self, most_bytes: float, folder: Path) -> None:
         self.most_bytes, self.folder = most_bytes, folder
         self.pointers: dict[Key, Pointers] = {}
-        self.votes: dict[Key, Votes] = {}
-        self.centres: dict[Key, Places] = {}
+        self.votes: dict[Key, Any] = {}
+        self.centres: dict[Key, Any] = {}
         self.blank: set[Key] = set()
         self.shared: set[Key] = set()
         self.on_disk: set[Key] = set()

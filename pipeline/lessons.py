@@ -1,8 +1,10 @@
 """Lessons: shots read from volumes and annotations, at the level where the network is to work."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +40,26 @@ class Plan:
     def diameter_voxels(self) -> tuple[float, ...]:
         """The typical diameter in voxels at which the network works."""
         return tuple(self.diameter_um / size for size in self.voxel_size_um)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What one task's shots ask of finetune.
+
+    Attributes
+    ----------
+    said: what is learned from, and how, in a sentence.
+    inputs: what the model is made from besides volumes and settings, by name.
+    members: folders of trainings, which a finished bundle needs no more.
+    work: the trainings, in a folder that grows.
+    assemble: writes the bundle from what they left in it, given the recipe's hash.
+    """
+
+    said: str
+    inputs: Mapping[str, str]
+    members: tuple[str, ...]
+    work: Callable[[Path], Any]
+    assemble: Callable[[Path, str], None]
 
 
 def plan(

@@ -12,6 +12,8 @@ import pandas as pd
 from pipeline.labelling import CERTAIN
 
 Array = npt.NDArray[Any]
+PLACED = "placed_"
+"""Begins the names of columns that one box alone knows of an object, and others have zeros in."""
 Labels = npt.NDArray[np.integer[Any]]
 
 
@@ -79,6 +81,22 @@ def parts(
         columns[name] = np.concatenate([values, np.full(len(centres), more, values.dtype)])
     # Runs are in address order, and stay so within a label: sums of floats have one order.
     return _added(columns, np.argsort(columns["label"], kind="stable"))
+
+
+def placed(rows: pd.DataFrame, ids: Labels, known: Mapping[str, Array]) -> pd.DataFrame:
+    """Rows of `parts` with what is known of objects whose centres lie in the box, by their ids.
+
+    By name: the place along each axis, `deviation` and, where it is known, `bound`, in voxels of
+    the volume, and `score`. Of other objects there stand zeros, to which other boxes add what they
+    know.
+    """
+    order = np.argsort(ids)
+    at = np.searchsorted(rows["label"], ids[order].astype(np.int64))
+    for name, values in known.items():
+        column = np.zeros(len(rows))
+        column[at] = values[order]
+        rows[f"{PLACED}{name}"] = column
+    return rows
 
 
 def _moments(axes: str, firsts: Sequence[Array], lengths: Array) -> dict[str, Array]:
@@ -236,6 +254,8 @@ def measured(
     Computer and Robot Vision, volume 1, appendix A, 1992).
     """
     rows = rows[rows["voxels"] > 0]
+    if f"{PLACED}{axes[0]}" in rows:
+        return _points(rows, axes, voxel_size_um, channels)
     voxels = rows["voxels"]
     columns: dict[str, Any] = {"t": rows["t"].astype(np.int64)}
     for axis in axes:
@@ -255,9 +275,41 @@ def measured(
     columns["elongation"] = columns["major_um"] / columns["minor_um"]
     columns["score"] = rows["sum_certainty"] / (voxels * CERTAIN)
     columns["quality"] = rows["agreeing"] / voxels
+    return _indexed(columns | _intensities(rows, channels), rows)
+
+
+def _points(
+    rows: pd.DataFrame, axes: str, voxel_size_um: Mapping[str, float], channels: Sequence[str]
+) -> pd.DataFrame:
+    """The same of points, whose voxels are those of a disc that was drawn around each.
+
+    Columns, in this order: t, then y and x of the place in voxels, y_um and x_um in um,
+    deviation_um (standard deviation of the place along one axis), bound_um (the least that it can
+    be, where optics and camera are known), score (0 to 1; objects have 0.5 and more), voxels and
+    bounding box of the disc, and the intensities in it. A disc has no size or shape of an
+    object's, so there are no columns of these.
+    """
+    columns: dict[str, Any] = {"t": rows["t"].astype(np.int64)}
+    columns |= {axis: rows[f"{PLACED}{axis}"] for axis in axes}
+    columns |= {f"{axis}_um": columns[axis] * voxel_size_um[axis] for axis in axes}
+    columns["deviation_um"] = rows[f"{PLACED}deviation"] * voxel_size_um[axes[-1]]
+    if f"{PLACED}bound" in rows:
+        columns["bound_um"] = rows[f"{PLACED}bound"] * voxel_size_um[axes[-1]]
+    columns |= {"score": rows[f"{PLACED}score"], "voxels": rows["voxels"]}
+    for axis in axes:
+        columns |= {f"{end}_{axis}": rows[f"{end}_{axis}"] for end in ("first", "last")}
+    return _indexed(columns | _intensities(rows, channels), rows)
+
+
+def _intensities(rows: pd.DataFrame, channels: Sequence[str]) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
     for channel in channels:
-        columns[f"mean_{channel}"] = rows[f"total_{channel}"] / voxels
+        columns[f"mean_{channel}"] = rows[f"total_{channel}"] / rows["voxels"]
         columns |= {f"{end}_{channel}": rows[f"{end}_{channel}"] for end in ("min", "max")}
+    return columns
+
+
+def _indexed(columns: Mapping[str, Any], rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=rows.index).set_axis(
         pd.Index(rows["label"], name="label"), axis="index"
     )

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline import tiles
+from pipeline.gathering import Reach
 from pipeline.grids import Grid
-from pipeline.instances import Geometry
 from pipeline.labelling import Lattice
 from pipeline.tiles import Box, Level
 
@@ -55,7 +55,7 @@ def count(
     axes: str,
     lattice: Lattice,
     grid: Grid,
-    geometry: Geometry,
+    geometry: Reach,
     most_shards: int,
 ) -> tuple[int, int, int, int]:
     """Shards, units, tiles and forward passes of a label volume with these levels and axes."""

@@ -114,7 +114,8 @@ def _inputs(
             yield from (("parent", one) for one in given.values())
         case "finetune":
             yield from ((path.stem, one) for path, one in given.items())
-            yield from _labels(shot.labels.path for shot in campaign.models[job.name].shots)
+            shots = campaign.models[job.name].shots
+            yield from _labels(shot.labels.path for shot in shots if shot.labels)
             yield from _bases(campaign, job)
         case "predict":
             yield from (
@@ -237,7 +238,7 @@ def _named(job: Job, place: str) -> str:
     match job.stage, first:
         case "ingest", "acquisition":
             return f"acquisitions.{job.name}.{rest}"
-        case "finetune", "channel" | "optics" | "base" | "diameter_um" | "shots":
+        case "finetune", "task" | "channel" | "optics" | "base" | "diameter_um" | "shots":
             return f"models.{job.name}.{place}"
         case "pretrain", "base":
             return f"pretrain.bases.{job.name}.{rest}"
@@ -246,6 +247,8 @@ def _named(job: Job, place: str) -> str:
         case "report", "references":
             model, _, inner = rest.partition(".")
             return f"models.{model}.references" + (f".{inner}" if inner else "")
+        case "report", "linking_um":
+            return f"models.{rest}.linking_um"
     return place
 
 

@@ -18,6 +18,7 @@ from pipeline import (
     report_montages,
     report_pages,
     report_pictures,
+    report_points,
     report_quality,
     report_scores,
     volumes,
@@ -27,7 +28,7 @@ from pipeline.config import ReportTask
 from pipeline.likeness import Known
 from pipeline.report_checks import Measured
 from pipeline.report_errors import Errors
-from pipeline.report_pages import ERRORS, FOLDERS, LOOK_FIRST, PAGE, PAGES, PICTURES
+from pipeline.report_pages import ERRORS, FOLDERS, LOOK_FIRST, PAGE, PAGES, PICTURES, TRACKS
 from pipeline.report_prediction import Prediction
 from pipeline.sections import Shot
 
@@ -104,6 +105,8 @@ def _put(building: Path, entry: Mapping[str, Any]) -> None:
         (building / PICTURES / f"{entry['name']}-{key}.png").write_bytes(picture.png)
     for number, table in enumerate(entry["errors"]):
         (building / ERRORS / f"{entry['name']}-{number}.csv").write_bytes(table)
+    if entry["tracks"]:
+        (building / TRACKS / f"{entry['name']}.csv").write_bytes(entry["tracks"].table)
     if entry["quality"]:
         (building / LOOK_FIRST / f"{entry['name']}.csv").write_bytes(entry["regions"])
 
@@ -168,22 +171,30 @@ def _entry(
         "card_pictures": report_pictures.learning(p.card),
     }
     if any(check.name == "shards" and check.state == "alarm" for check in checks):
-        keys = ("scores", "crops", "errors", "frames", "scales", "first")
+        keys = ("scores", "places", "crops", "errors", "frames", "scales", "first")
         nothing = {key: list[Any]() for key in keys}
-        return shown | nothing | {"pictures": {}, "quality": None, "changes": None}
+        return shown | nothing | {"pictures": {}, "quality": None, "changes": None, "tracks": None}
     scores, wrong = [], list[Errors]()
-    for said, known in references:
+    for said, known in () if p.card.detector else references:
         score, errors = report_scores.score(p, known, task.report.overlap)
         scores.append(said | score)
         wrong.append(errors)
     frames, overlay = report_pictures.overlays(p, task.report.pictures)
     pictures = {"overlay": overlay} | report_montages.montages(p)
     pictures |= report_pictures.plots(p, scores)
-    found_out = report_quality.quality(p, like, model, task.report.windows, task.report.first)
+    if p.card.detector:
+        found_out = report_quality.of_points(p, task.report.first)
+    else:
+        found_out = report_quality.quality(p, like, model, task.report.windows, task.report.first)
     pictures |= report_quality.pictures(p, found_out)
+    moving = report_points.tracked(p, task.linking_um.get(p.model))
+    pictures |= report_points.pictures(p, moving)
     crops = [errors.crops() for errors in wrong]
     if every := [crop for kinds in crops for shown_of in kinds.values() for crop in shown_of]:
         pictures["disagreement"] = report_pictures.disagreement(every)
+    places = []
+    if p.card.detector:
+        places = [said | report_points.scored(p, known) for said, known in references]
     return shown | {
         "scores": scores,
         "crops": crops,
@@ -192,9 +203,11 @@ def _entry(
         "scales": report_montages.scales(p),
         "pictures": pictures,
         "quality": found_out,
+        "tracks": moving,
+        "places": places,
         "first": report_quality.crops(p, found_out),
         "regions": report_quality.regions(p, found_out),
-        "doubts": shown["doubts"] + report_doubts.doubts(p, scores),
+        "doubts": shown["doubts"] + report_doubts.doubts(p, scores) + report_points.doubts(places),
         "changes": report_changes.compared(p, task.report.overlap),
     }
 
@@ -228,6 +241,8 @@ def _facts(entry: Mapping[str, Any]) -> dict[str, Any]:
         "overlay": f"{PICTURES}/{entry['name']}-overlay.png" if entry["pictures"] else None,
         "checks": report_checks.facts(entry["checks"]),
         "quality": report_quality.facts(p, entry["quality"]) if entry["quality"] else None,
+        "tracks": entry["tracks"].facts if entry["tracks"] else None,
+        "places": entry["places"],
         "scores": entry["scores"],
         "doubts": entry["doubts"],
         "changes": entry["changes"].facts if entry["changes"] else None,

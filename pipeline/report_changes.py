@@ -105,11 +105,11 @@ def _crop(p: Prediction, old: Prediction, kind: str, row: "pd.Series[Any]") -> C
         figures.overlay(image, labels, low, high, CELL_SIDE) for labels in (none, before, after)
     ]
     where = ", ".join(f"{a} {m}" for a, m in zip(p.volume.space, middle, strict=True))
-    size = f"{row[p.size_column]:.0f} {p.size_unit}"
+    size = f", {row[p.size_column]:.0f} {p.size_unit}" if p.size_column in row else ""
     return Crop(
         array=figures.beside(figures.beside(drawn[0], drawn[1]), drawn[2]),
-        caption=f"{kind}, {size}: {where}" + (f", frame {frame}" if p.frames > 1 else ""),
-        alt=f"An object that was {kind}, of {size}, at voxel {where} of frame {frame}: the image, "
+        caption=f"{kind}{size}: {where}" + (f", frame {frame}" if p.frames > 1 else ""),
+        alt=f"An object that was {kind}{size}, at voxel {where} of frame {frame}: the image, "
         "outlines before, outlines now.",
     )
 

@@ -13,7 +13,6 @@ from pipeline import (
     grids,
     groups,
     planes,
-    receipts,
     report_groups,
     seams,
     stitching,
@@ -162,10 +161,7 @@ def _plane(p: Prediction, level: Level, channel: int, number: int) -> npt.NDArra
 
 def statistics(p: Prediction) -> dict[str, Any]:
     """What ingest measured of each channel; empty where it did not."""
-    name = p.volume.store.name.removesuffix(".ome.zarr")
-    path = p.volume.store.with_name(f"{name}.statistics.json")
-    found: dict[str, Any] = receipts.read(path)["channels"] if path.is_file() else {}
-    return found
+    return volumes.statistics(p.volume.store)
 
 
 def _means(p: Prediction, count: int) -> list[float]:

@@ -44,7 +44,8 @@ def doubts(p: Prediction, scores: Sequence[Mapping[str, Any]]) -> list[str]:
         for name, share in _saturated(p).items()
         if share > SATURATED
     ]
-    small = (p.table[p.size_column] < 1.5 * p.smallest_size).sum() / max(1, len(p.table))
+    sizes = p.table.get(p.size_column, np.full(len(p.table), np.inf))
+    small = (sizes < 1.5 * p.smallest_size).sum() / max(1, len(p.table))
     if small > SHARE_AT_BORDER:
         found.append(
             f"{small:.0%} of the objects are hardly larger than the smallest accepted: many may "

@@ -14,8 +14,8 @@ from pipeline.provenance import COST
 from pipeline.report_image import Image
 
 PAGE, PAGES, PICTURES = "report.html", "acquisitions", "pictures"
-LOOK_FIRST, ERRORS = "look_first", "errors"
-FOLDERS = (PAGES, PICTURES, LOOK_FIRST, ERRORS)
+LOOK_FIRST, ERRORS, TRACKS = "look_first", "errors", "tracks"
+FOLDERS = (PAGES, PICTURES, LOOK_FIRST, ERRORS, TRACKS)
 MOST = 20
 """Results whose doubts the campaign's page spells out, and acquisitions that a sentence lists."""
 
@@ -82,7 +82,7 @@ def _row(folder: str, key: str, facts: Mapping[str, Any]) -> dict[str, Any]:
         "doubts": facts["doubts"],
         "weight": (red, len(facts["doubts"])),
         "expected": (facts["quality"] or {}).get("expected_f1"),
-        "scores": facts["scores"],
+        "scores": facts["scores"] or facts["places"],
     }
 
 

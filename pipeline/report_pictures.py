@@ -86,7 +86,7 @@ def plots(p: Prediction, scores: Sequence[Mapping[str, Any]]) -> dict[str, Pictu
     unit, times = p.times
     x_label = unit if unit == "frame" else f"time ({unit})"
     drawn = _courses(p, times, x_label) if p.frames > 1 else {}
-    if not p.table.empty:
+    if not p.table.empty and p.size_column in p.table:
         sizes = p.table[p.size_column].tolist()
         kind = "volume" if "z" in p.volume.axes else "area"
         figure = figures.histogram(

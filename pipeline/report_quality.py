@@ -62,6 +62,8 @@ class Quality:
 
 def known(found: Sequence[Prediction]) -> Known | str:
     """What objects that a model learned from are like, of its predictions; or why it is unknown."""
+    if any(p.card.detector for p in found):
+        return "points have no size or shape to be told by"
     parts = []
     for p in found:
         learned = _learned(p)
@@ -131,6 +133,14 @@ def quality(p: Prediction, like: Known | str, bundle: Path, windows: int, most: 
             said = f"{like.unlike(features.iloc[place])}"
         reasons.append(said)
     return Quality(tuple(places), tuple(reasons), signals, unlike, expected, tuple(off))
+
+
+def of_points(p: Prediction, most: int) -> Quality:
+    """The same of points, which have a score, and no outline that all else is told of."""
+    signals = pd.DataFrame({SCORE: p.table["score"]})
+    places = likeness.first(signals, most)
+    off = ("Of points, likeness to the shots, stability and the F1 to expect.",)
+    return Quality(tuple(places), (SAID[SCORE],) * len(places), signals, None, None, off)
 
 
 def _expected(

@@ -22,7 +22,8 @@ def summary(receipt: Path) -> str:
         lines += [
             f"{name}: {_said_of_counts(result['objects'], result['objects_per_frame'])}",
             *(f"  {line}" for line in _said_of_gaps(result["widest_gap_um"], kind)),
-            *(f"  {line}" for line in _said_of_scores(result["scores"])),
+            *(f"  {line}" for line in _said_of_tracks(result["tracks"])),
+            *(f"  {line}" for line in _said_of_scores(result["scores"] + result["places"])),
             f"  {_said_of_doubts(len(result['doubts']))}",
         ]
         if result["overlay"]:
@@ -52,6 +53,17 @@ def _said_of_gaps(gaps_um: Sequence[float], kind: str) -> Iterator[str]:
         yield f"the widest stretch without {kind} {change}"
 
 
+def _said_of_tracks(tracks: Mapping[str, Any] | None) -> Iterator[str]:
+    """How many tracks there are, and how objects diffuse, where that is known."""
+    if tracks:
+        moved = tracks["diffusion"]
+        how = ""
+        if moved:
+            how = f"; D {moved['coefficient_um2']:.3g} µm² per {moved['per']}^a"
+            how += f", a {moved['exponent']:.2f}"
+        yield f"{tracks['count']:,} tracks{how}"
+
+
 def _said_of_scores(scores: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What each comparison gave, and with whose labels."""
     if not scores:
@@ -60,6 +72,9 @@ def _said_of_scores(scores: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         against = f"labels {score['origin']}"
         if score["not_scored"]:
             yield f"not scored against {against}: {score['not_scored']}"
+        elif "within_um" in score:
+            f1, within = f"{score['f1']:.2f}", f"{score['within_um']:.2g}"
+            yield f"F1 {f1} within {within} µm, compared with {against}"
         elif not score["frames"]:
             yield f"not scored against {against}: the model learned from every frame"
         else:

@@ -18,6 +18,7 @@ import torch
 from pipeline import (
     bases,
     cards,
+    detecting,
     finetune,
     grids,
     ingest,
@@ -34,7 +35,7 @@ from pipeline.cards import Card
 from pipeline.config import Campaign, FinetuneTask, IngestTask, PredictTask
 from pipeline.lessons import Plan
 from pipeline.readers import Source
-from pipeline.sections import Acquisition, VoxelSize
+from pipeline.sections import Acquisition, Model, VoxelSize
 from pipeline.tiles import Box
 from pipeline.topology import Architecture
 from pipeline.volumes import Volume
@@ -173,7 +174,7 @@ def model(name: str, campaign: Campaign, image: Path, plan: Plan, folder: Path) 
     fitting = bases.fitting(wanted, plan.architecture, task.network.object_voxels)
     if not fitting:
         return None
-    alone = {"shots": (), "base": fitting[0], "diameter_um": plan.diameter_um}
+    alone = {"task": "segment", "shots": (), "base": fitting[0], "diameter_um": plan.diameter_um}
     receipt = folder / "finetune" / f"{name}.json"
     given = FinetuneTask.model_validate(task.model_dump() | alone)
     finetune.finetune(receipt, {image.stem: image}, given, _here)
@@ -210,12 +211,17 @@ def passes_of(volume: Volume, eye: Eye, campaign: Campaign) -> Passes:
     return Passes(shard_count, passes, read)
 
 
-def trainings(architecture: Architecture, campaign: Campaign, base: str) -> list[float]:
+def trainings(architecture: Architecture, campaign: Campaign, model: Model) -> list[float]:
     """Seconds that a training would take, one for each step that was tried; crops come on top."""
     settings, axes = campaign.finetune, architecture.axes
     network = steerable.build(architecture).train()
-    batch = torch.rand(settings.crops.of(axes), 1, *settings.crop_voxels.of(axes))
-    start = settings.start.nothing if base == "none" else settings.start.base
+    if model.task == "points":
+        batch = torch.rand(settings.points.scenes, 1, *(detecting.LEAST_SIDE,) * 2)
+        steps = settings.points.steps
+    else:
+        batch = torch.rand(settings.crops.of(axes), 1, *settings.crop_voxels.of(axes))
+        start = settings.start.nothing if model.base == "none" else settings.start.base
+        steps = start.steps.of(axes)
     before = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     try:
@@ -224,7 +230,7 @@ def trainings(architecture: Architecture, campaign: Campaign, base: str) -> list
         ]
     finally:
         torch.set_num_threads(before)
-    return [step_s * start.steps.of(axes) for step_s in tried[1:]]
+    return [step_s * steps for step_s in tried[1:]]
 
 
 def _timed(call: Callable[[], Any]) -> float:

@@ -78,10 +78,13 @@ class Annotation(Section):
 
 
 class Shot(Section):
-    """One annotated example. `region` gives `[start, stop]` in voxels or frames per axis."""
+    """One example. `region` gives `[start, stop]` in voxels or frames per axis.
+
+    Without `labels` it is a crop: what it shows is one object and nothing else.
+    """
 
     acquisition: Name
-    labels: Annotation
+    labels: Annotation | None = None
     region: dict[Annotated[str, Field(pattern="^[tzyx]$")], tuple[int, int]]
 
 
@@ -110,6 +113,7 @@ class Optics(Section):
 class Model(Section):
     """What one model learns from, and the acquisitions it is used on."""
 
+    task: Literal["segment", "points"]
     channel: str
     optics: Literal["unknown"] | Optics
     base: str
@@ -117,6 +121,7 @@ class Model(Section):
     shots: tuple[Shot, ...]
     acquisitions: tuple[Name, ...] = Field(min_length=1)
     references: tuple[Reference, ...]
+    linking_um: Literal["none"] | Positive
 
 
 class Ingest(Section):
@@ -229,6 +234,21 @@ class Gate(Section):
     members: tuple[Literal["held_out", "half", "control"], ...]
 
 
+class Crops(Section):
+    """How a detector learns from crops; see `selfsupervised.Lesson`."""
+
+    steps: Count
+    learning_rate: Positive
+    scenes: Count
+    copies: Count
+    contrast: Amount
+    scale: Amount
+    background: Amount
+    agreement: Amount
+    silence: Amount
+    unlabelled: Amount
+
+
 class Finetune(Section):
     """The network and how it learns."""
 
@@ -238,6 +258,7 @@ class Finetune(Section):
     guise: Guise
     composed: Annotated[float, Field(ge=0, le=1)]
     physics: Amount
+    points: Crops
     gate: Gate
     seed: Annotated[int, Field(ge=0)]
     threads: Count

@@ -7,9 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import cards, grids, instances, memory, shards
+from pipeline import cards, grids, instances, memory, shards, volumes
 from pipeline.cards import Card
 from pipeline.footprint import Footprint, footprint
+from pipeline.gathering import Discs, Gathering
 from pipeline.grids import Grid
 from pipeline.instances import Geometry
 from pipeline.sections import Predict
@@ -17,7 +18,13 @@ from pipeline.tiles import Box
 from pipeline.view import View
 
 if TYPE_CHECKING:
+    from pipeline.forward import Forward
+    from pipeline.points import Trial
     from pipeline.sweep import Reader
+
+
+VOTE_BYTES = 12
+"""Of a voxel of which a detector's vote is kept."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,10 @@ class Segment:
 
         network, card = weights.load(self.bundle)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        grid = self.grid(card)
+        grid, trial = self.grid(card), None
+        forward = None
+        if card.detector:
+            trial, forward = self._trial(card.detector), self._forward(card)
         return Reader(
             view=self.view,
             network=fields.prepared(network.to(device), grid),
@@ -62,13 +72,49 @@ class Segment:
             foreground=self.settings.foreground,
             precision=self.settings.precision,
             parts=self.parts,
+            trial=trial,
+            forward=forward,
+        )
+
+    def _trial(self, said: cards.Detector) -> "Trial":
+        from pipeline.points import Trial
+        from pipeline.templates import Template
+
+        template = Template(said.profile)
+        return Trial(said.threshold, said.correction, said.f1, template, said.least)
+
+    def _forward(self, card: Card) -> "Forward | None":
+        """None where optics or camera are not known, or the image is interpolated."""
+        from pipeline.forward import Forward
+        from pipeline.noise import Camera
+        from pipeline.optics import Optics
+
+        volume = self.view.volume
+        camera = volumes.statistics(volume.store).get(card.channel, {}).get("camera", {})
+        if card.optics is None or "gain_counts_per_electron" not in camera:
+            return None
+        if not self.view.lattice.same:
+            return None
+        return Forward(
+            sigma=Optics(**card.optics).sigma_um("x")[0] / card.voxel_size_um[-1],
+            camera=Camera(
+                camera["gain_counts_per_electron"],
+                camera["offset_counts"],
+                camera["read_noise_electrons"],
+            ),
+            low=volume.windows[self.view.channel][0],
+            high=volume.windows[self.view.channel][1],
         )
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_reader"}
 
-    def geometry(self, card: Card) -> Geometry:
+    def geometry(self, card: Card) -> Geometry | Discs:
         """How far votes go, for the objects that the model knows."""
+        if card.detector:
+            said, (unit, *_) = card.detector, card.unit_voxels
+            how = Gathering(unit, said.reach, said.catch, said.apart)
+            return Discs(how, max(card.diameter_voxels) / 2)
         smallest = self.settings.smallest_object
         return instances.geometry(card.diameter_voxels, smallest, card.unit_voxels)
 
@@ -80,7 +126,8 @@ class Segment:
     def footprint(self, card: Card) -> Footprint:
         """What a job takes in memory."""
         step, halo = self.view.lattice.step, self.geometry(card).halo
-        return footprint(card.network, self.grid(card), self.shard, step, halo)
+        kept = VOTE_BYTES if card.detector else None
+        return footprint(card.network, self.grid(card), self.shard, step, halo, kept)
 
     def spent(self) -> Mapping[str, float]:
         """What this process has spent so far; `devices` is how many can be busy at once."""
@@ -98,7 +145,8 @@ class Segment:
         """
         import torch
 
-        from pipeline.sweep import Sweep
+        from pipeline.sweep_outlines import Outlines
+        from pipeline.sweep_points import Search
 
         torch.set_num_threads(1)
         takes = self.footprint(cards.read(self.bundle))
@@ -110,7 +158,8 @@ class Segment:
         spare_mb = max(0.0, granted - takes.total_mb(workers, group))
         # No more than around one shard, so that a larger volume takes no more memory.
         kept_bytes = 1e6 * min(spare_mb, takes.seen_mb)
-        Sweep(self._reader, boxes, put, workers, group, kept_bytes).run()
+        sweep = Search if self._reader.trial else Outlines
+        sweep(self._reader, boxes, put, workers, group, kept_bytes).run()
 
 
 def too_little(takes: Footprint, granted_mb: float) -> str:

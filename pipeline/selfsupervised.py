@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pipeline import crops, detections
 from pipeline.crops import Crop, Images, Range, Scene
-from pipeline.detections import Gathering
+from pipeline.gathering import Gathering
 from pipeline.network import UNet
 
 SETTLED = 0.6

@@ -12,22 +12,27 @@ Tasks leave their results in the sweep, under the tile's key; the graph knows wh
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from pipeline import fields, instances, labelling, objects, shards, tables, tiles
+from pipeline import fields, objects, shards, tables, tiles
 from pipeline.chunks import Chunks
 from pipeline.fields import Precision, Prepared
+from pipeline.forward import Forward
+from pipeline.gathering import Reach
 from pipeline.grids import Grid
-from pipeline.instances import Geometry, Pointers
 from pipeline.kept import Kept, Key
-from pipeline.labelling import INTERPOLATION, Ids, Labels
+from pipeline.labelling import Ids, Labels
+from pipeline.points import Trial
 from pipeline.tasks import Tasks
 from pipeline.tiles import Box, placed
 from pipeline.view import View
@@ -44,17 +49,21 @@ class Reader:
     Attributes
     ----------
     foreground: probability above which a voxel belongs to an object.
+    trial: what a detector's votes mean; None of a model that finds outlines.
+    forward: how a point's light becomes the image; None where that is not known.
     parts: folder for the parts of the table.
     spent: seconds of the network, bytes read, passes made and passes spared; they grow.
     """
 
     view: View
     network: Prepared
-    geometry: Geometry
+    geometry: Reach
     grid: Grid
     foreground: float
     precision: Precision
     parts: Path
+    trial: Trial | None = None
+    forward: Forward | None = None
     spent: dict[str, float] = field(
         default_factory=lambda: {"busy_s": 0.0, "read_bytes": 0.0, "passes": 0.0, "spared": 0.0}
     )
@@ -65,7 +74,7 @@ class Reader:
         return next(self.network.parameters()).device.type == "cuda"
 
 
-class Sweep:
+class Sweep(ABC):
     """One way through some shards of the label volume."""
 
     def __init__(
@@ -81,14 +90,13 @@ class Sweep:
         self.workers, self.group = workers, group
         self.view, self.lattice = reader.view, reader.view.lattice
         self.geometry, self.grid = reader.geometry, reader.grid
-        self.above = labelling.threshold(reader.foreground)
         self.shape = np.asarray(self.grid.shape)
         self.boxes = self._ordered(boxes)
         self.device = threading.Lock()
         self.labels: dict[Box, Labels] = {}
         self.owned: dict[Box, list[Ids]] = {}
         self.writing: list[Future[None]] = []
-        self.flat: dict[float, Pointers] = {}
+        self.flat: dict[float, Any] = {}
         self.chunks = Chunks(self.view.volume)
         self.kept = Kept(kept_bytes, reader.parts)
         for number, box in enumerate(self.boxes):
@@ -105,7 +113,7 @@ class Sweep:
                 for box, labelled in self._labelling(now, tasks).items():
                     tasks.add(partial(self._hand_over, writer, box), labelled)
                 tasks.run(self.workers)
-                self.kept.forget(first + self.group)
+                self._forget(first + self.group)
                 for written in before:
                     written.result()
             for written in self.writing:
@@ -117,6 +125,10 @@ class Sweep:
                 self.reader.spent["passes"],
                 self.reader.spent["spared"],
             )
+
+    def _forget(self, number: int) -> None:
+        """Forget what no shard from `number` on needs."""
+        self.kept.forget(number)
 
     def _labelling(self, boxes: Sequence[Box], tasks: Tasks) -> dict[Box, list[str]]:
         """Add what labels some shards, block by block. Returns the last tasks for each shard."""
@@ -164,21 +176,15 @@ class Sweep:
         frame, fine = self._split(box)
         return self._tiles(frame, self.lattice.coarsened(fine))
 
-    def _beneath(self, box: Box) -> list[Key]:
-        """Tiles whose pointers decide labels of a shard."""
-        frame, fine = self._split(box)
-        return self._tiles(frame, self._pointing(fine))
-
     def _shared(self, box: Box, key: Key) -> tuple[Box, Box]:
-        """What a shard and a tile share at full resolution, and the voxels whose pointers tell."""
+        """What a shard and a tile share at full resolution, and the voxels that tell of it."""
         fine = self.lattice.refined(key[1]).intersection(self._split(box)[1])
-        return fine, self._pointing(fine)
+        return fine, self._telling(fine)
 
-    def _pointing(self, fine: Box) -> Box:
-        """Voxels whose pointers decide, interpolated if need be, the labels in a box."""
-        halo = 0 if self.lattice.same else INTERPOLATION
-        return (
-            self.lattice.coarsened(fine).grown((halo,) * len(self.shape)).clipped(self.grid.shape)
+    def _whole(self, tile: Box) -> Box:
+        """What the network says of a tile, beyond the image's edge, too."""
+        return Box(
+            tile.start, tuple(a + n for a, n in zip(tile.start, self.grid.tile, strict=True))
         )
 
     def _ordered(self, boxes: Sequence[Box]) -> list[Box]:
@@ -236,9 +242,9 @@ class Sweep:
         said = dict(zip(asked, self._ask([images[k] for k in asked]), strict=True))
         for key, value in flat.items():
             if value is not None and value not in self.flat:
-                self.flat[value] = instances.pointers(said[key], self.geometry)
+                self.flat[value] = self._understood(said[key])
             if value is None:
-                self._keep(key, instances.pointers(said[key], self.geometry), shared=False)
+                self._keep(key, self._understood(said[key]), shared=False)
             else:
                 self._keep(key, self.flat[value], shared=True)
         self.reader.spent["passes"] += len(asked)
@@ -255,49 +261,33 @@ class Sweep:
             self.reader.spent["busy_s"] += time.monotonic() - begun
         return said
 
-    def _keep(self, key: Key, pointers: Pointers, *, shared: bool) -> None:
+    @abstractmethod
+    def _beneath(self, box: Box) -> list[Key]:
+        """Tiles of which pointers are kept until a shard is labelled."""
+
+    @abstractmethod
+    def _telling(self, fine: Box) -> Box:
+        """Voxels of the network that decide, besides centres, on the labels in a box."""
+
+    @abstractmethod
+    def _understood(self, output: npt.NDArray[np.float32]) -> Any:
+        """As much of a tile's output as labels need."""
+
+    @abstractmethod
+    def _keep(self, key: Key, understood: Any, *, shared: bool) -> None:
         """Keep what is said of a tile: of the last along an axis, only what lies in the image."""
-        tile = key[1]
-        whole = Box(
-            tile.start, tuple(a + n for a, n in zip(tile.start, self.grid.tile, strict=True))
-        )
-        mine = pointers.cut(tile, whole)
-        blank = not bool((mine.logit > self.above).any())
-        votes = instances.votes(mine, tile, self.above, self.geometry, self.shape)
-        self.kept.keep(key, mine, votes, blank=blank, shared=shared)
 
+    @abstractmethod
     def _find(self, key: Key) -> None:
-        votes = [self.kept.votes[k] for k in self._voting([key])]
-        self.kept.centres[key] = instances.centres(votes, key[1], self.geometry, self.shape)
+        """Find the centres in a tile."""
 
+    @abstractmethod
     def _label(self, box: Box, key: Key) -> None:
         """Label what a tile and a shard share."""
-        frame, space = self._split(box)
-        fine, around = self._shared(box, key)
-        known = np.concatenate([self.kept.centres[k] for k in self._owning([key])], axis=1)
-        here = instances.inside_of(self.lattice.addressed(known), fine)
-        self.owned[box].append(self.lattice.ids(known[:, here], frame))
-        from_tiles = self._tiles(frame, around)
-        if self.kept.blank.issuperset(from_tiles):
-            return
-        said = self._assembled(from_tiles, around)
-        found = labelling.label(
-            said, around, fine, known, frame, self.lattice, self.geometry, self.above
-        )
-        self.labels[box].put(fine.within(space), found)
 
-    def _assembled(self, keys: Sequence[Key], around: Box) -> Pointers:
-        if len(keys) == 1:
-            return self.kept.pointers[keys[0]].cut(around, keys[0][1])
-        first = self.kept.pointers[keys[0]]
-        logit = np.empty(around.shape, first.logit.dtype)
-        steps = np.empty((len(first.steps), *around.shape), first.steps.dtype)
-        for key in keys:
-            shared = key[1].intersection(around)
-            part, place = self.kept.pointers[key].cut(shared, key[1]), shared.within(around)
-            logit[place] = part.logit
-            steps[(slice(None), *place)] = part.steps
-        return Pointers(logit, steps)
+    def _completed(self, box: Box, rows: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a shard's objects, with what the sweep knows besides."""
+        return rows
 
     def _hand_over(self, writer: Executor, box: Box) -> None:
         self.writing.append(writer.submit(self._write, box))
@@ -313,7 +303,7 @@ class Sweep:
             volume.read(0, placed(volume.axes, space, frame, channel)).reshape(space.shape)
             for channel in channels
         ] or [np.zeros(space.shape, volume.dtype)] * len(volume.channels)
-        part = objects.parts(
+        rows = objects.parts(
             labels.ids,
             images,
             labels.certainty,
@@ -326,7 +316,7 @@ class Sweep:
         )
         file = tables.part(self.reader.parts, box)
         partial = file.with_name(f".{file.name}.partial")
-        part.to_parquet(partial)
+        self._completed(box, rows).to_parquet(partial)
         partial.replace(file)
         self.put(box, labels.ids.reshape(box.shape), {}, (file,))
 

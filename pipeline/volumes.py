@@ -389,6 +389,13 @@ def describe_table(folder: Path, region: str, own: Mapping[str, Any]) -> None:
     write_group(folder, described)
 
 
+def statistics(store: Path) -> dict[str, Any]:
+    """What ingest measured of each channel of a volume; empty where it did not."""
+    path = store.with_name(f"{store.name.removesuffix('.ome.zarr')}.statistics.json")
+    found: dict[str, Any] = receipts.read(path)["channels"] if path.is_file() else {}
+    return found
+
+
 def read_table(store: Path, name: str) -> "pd.DataFrame":
     """The table of the objects that the model `name` found, indexed by label."""
     import pandas as pd

@@ -172,6 +172,7 @@ class Bench:
         task = config.ReportTask.model_validate({
             "campaign": "bench",
             "references": {MODEL: [reference] if origin else []},
+            "linking_um": {},
             "report": {
                 "pictures": 3, "overlap": 0.5, "windows": 0, "first": 20, "viewer_url": viewer_url,
             },

@@ -97,6 +97,18 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 NETWORK = {"group": "auto", "width": {"yx": 16, "zyx": 24}, "levels": 1, "object_voxels": 7}
 
 
+POINTS = {
+    "steps": 20,
+    "learning_rate": 0.006,
+    "scenes": 2,
+    "copies": 5,
+    "contrast": 1.0,
+    "scale": 0.2,
+    "background": 0.3,
+    "agreement": 0.3,
+    "silence": 0.3,
+    "unlabelled": 0.3,
+}
 GATE = {
     "hold_out": 0.4,
     "margin": 0.01,
@@ -131,6 +143,7 @@ def finetune_task(shots: list[dict[str, Any]], channel: str, **given: Any) -> co
         "guise": {"scale": 0.2, "contrast": 0.4, "background": 0.05, "noise": 0.05},
         "composed": 0.0,
         "physics": 0.0,
+        "points": POINTS,
         "gate": GATE,
         "seed": 0,
         "threads": 1,
@@ -138,6 +151,7 @@ def finetune_task(shots: list[dict[str, Any]], channel: str, **given: Any) -> co
     }
     return config.FinetuneTask.model_validate(
         {
+            "task": "segment",
             "channel": channel,
             "optics": given.pop("optics", "unknown"),
             "base": base,

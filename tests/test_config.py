@@ -32,8 +32,10 @@ def test_no_class_of_settings_holds_a_default():
         for name, field in cls.model_fields.items()
         if not field.is_required()
     }
-    # Planar images have no z, most microscopes neither laser nor sheet: no number stands for that.
-    assert silent == {"VoxelSize.z", "Optics.excitation_um", "Optics.sheet_um"}
+    # Planar images have no z, most microscopes neither laser nor sheet, crops no labels: no value
+    # stands for that.
+    nothing = {"VoxelSize.z", "Optics.excitation_um", "Optics.sheet_um", "Shot.labels"}
+    assert silent == nothing
 
 
 def test_settings_cannot_be_changed_after_loading():

@@ -15,14 +15,17 @@ CORE = {
     "alarms", "seams", "planes", "stitching", "charts", "groups", "sentences",
     "likeness", "calibrator", "explanation", "stability", "maps",
     "crops", "selfsupervised", "detections", "detectors", "decisions", "templates", "localisation",
+    "gathering", "points", "discs", "tracks", "forward",
 }  # fmt: skip
 EFFECTS = {
     "volumes", "publication", "sharding", "shards", "records", "pyramid", "progress", "view",
-    "segment", "sweep", "census", "tasks", "chunks", "memory", "tables", "cards", "weights",
+    "segment", "sweep", "sweep_outlines", "sweep_points", "census", "tasks", "chunks", "memory",
+    "tables", "cards", "weights",
     "receipts", "bases", "checkpoints", "checksums", "survey", "readers", "headers", "formats",
     "formats_tiff", "formats_planes", "formats_arrays", "formats_vendors", "formats_czi",
     "formats_n5", "formats_bioio", "raw_planes", "annotations", "label_images", "drawings", "marks",
-    "lessons", "members", "formats_plates", "formats_imagexpress", "formats_cv8000",
+    "lessons", "members", "segmenting", "detecting", "sights",
+    "formats_plates", "formats_imagexpress", "formats_cv8000",
     "campaigns", "spot_checks", "copying", "adoption", "storage", "boundaries", "provenance",
     "former", "schedule", "prospects", "origins", "crate", "kept",
 }  # fmt: skip

@@ -28,6 +28,7 @@ from pipeline import (
     receipts,
     shards,
     sweep,
+    sweep_outlines,
     volumes,
 )
 from pipeline.tiles import Tree
@@ -117,14 +118,14 @@ def swept(monkeypatch):
     """Sweeps that were made, each with as many bytes to keep as `most_bytes` says."""
     made = []
 
-    class Bounded(sweep.Sweep):
+    class Bounded(sweep_outlines.Outlines):
         most_bytes = math.inf
 
         def __init__(self, *given):
             super().__init__(*given[:-1], self.most_bytes)
             made.append(self)
 
-    monkeypatch.setattr(sweep, "Sweep", Bounded)
+    monkeypatch.setattr(sweep_outlines, "Outlines", Bounded)
     monkeypatch.setattr(sweep, "Kept", Watched)
     return Bounded, made
 
@@ -301,7 +302,7 @@ def test_shards_that_disagree_on_an_object_are_made_again_together(movie, monkey
     store = image.with_suffix(".ome.zarr")
     (movie.folder / "predict" / "cells" / "disputed.json").unlink()
     shutil.rmtree(store / "labels" / "cells")
-    find = sweep.Sweep._find
+    find = sweep_outlines.Outlines._find
 
     def losing(self, key):
         find(self, key)
@@ -317,7 +318,7 @@ def test_shards_that_disagree_on_an_object_are_made_again_together(movie, monkey
             work([unit])
 
     disputing = False
-    monkeypatch.setattr(sweep.Sweep, "_find", losing)
+    monkeypatch.setattr(sweep_outlines.Outlines, "_find", losing)
     monkeypatch.setattr(shards, "MOST_SHARDS_PER_TREE", 1)
     facts = movie.predict(image, one_by_one)
     assert facts["orphans"] == 0

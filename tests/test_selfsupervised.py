@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import bases, crops, detections, detectors, localisation, topology
+from pipeline import bases, crops, detections, detectors, gathering, localisation, points, topology
 from pipeline.crops import Crop, Range
 from pipeline.noise import Noise
 from pipeline.selfsupervised import Lesson
@@ -12,7 +12,7 @@ from pipeline.tiles import Box
 
 SHOT_NOISE = Noise(1.0, 0.0, 1e-3)
 LIGHT = localisation.spot((21, 21), 1.3)
-HOW = detections.gathering(3.2, 2.0, 4.0)
+HOW = gathering.gathering(3.2, 2.0, 4.0)
 
 
 def spots(places, photons=1000.0, background=10.0, side=21, seed=0):
@@ -132,7 +132,7 @@ def detector():
 def test_one_crop_teaches_to_find_all_objects_to_a_fraction_of_a_voxel(detector):
     places = [(12.2 + 15 * i, 12.7 + 15 * j) for i in range(5) for j in range(5)]
     found = detectors.points(detector, (spots(places, side=88, seed=3) / 60).astype(np.float32))
-    own, theirs = detectors.matched(found.places, np.array(places), 2.0)
+    own, theirs = points.matched(found.places, np.array(places), 2.0)
     assert len(own) == len(places)
     assert len(found.places) <= len(places) + 1
     errors = found.places[own] - np.array(places)[theirs]

@@ -68,7 +68,7 @@ def test_a_second_run_does_nothing(campaign: Path) -> None:
         ({"report": {"pictures": 2}}, {REPORT}),
         ({"campaign": "renamed"}, {REPORT}),
     ],
-    ids=str,
+    ids=lambda given: str(sorted(given) if isinstance(given, set) else given),
 )
 def test_a_changed_setting_reruns_what_depends_on_it(
     campaign: Path, change: dict[str, Any], runs: set[str]

@@ -91,6 +91,7 @@ LABEL_FILES = {
     for name, model in campaign.models.items()
     for kind in ("shots", "references")
     for number, entry in enumerate(getattr(model, kind))
+    if entry.labels
 }
 
 
@@ -120,7 +121,8 @@ def shot_volumes(wildcards):
 def shot_labels(wildcards):
     """Label files that a model learns from."""
     shots = campaign.models[wildcards.model].shots
-    return [LABEL_FILES[path] for path in dict.fromkeys(s.labels.path for s in shots)]
+    paths = dict.fromkeys(shot.labels.path for shot in shots if shot.labels)
+    return [LABEL_FILES[path] for path in paths]
 
 
 def predictions(wildcards):

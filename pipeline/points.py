@@ -1,0 +1,90 @@
+"""Points: which detections are objects, where they are, and how well that is known."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, spatial
+
+from pipeline.crops import Images
+from pipeline.detections import Detections
+from pipeline.gathering import Gathering
+from pipeline.templates import Template
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of a detector on fresh scenes.
+
+    Attributes
+    ----------
+    threshold: information, 1 / voxel^2, from which on a detection can be an object.
+    correction: factor and exponent that make standard deviations, in voxels, of information.
+    f1: of what is detected with that threshold.
+    template: what an object looks like.
+    least: brightness, in units of the template, from which on a detection is an object; 0 where
+        nothing is known of images.
+    """
+
+    threshold: float
+    correction: tuple[float, float]
+    f1: float
+    template: Template
+    least: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Objects that were found.
+
+    Attributes
+    ----------
+    bins: a voxel for each that no other shares, `(n, 2)`.
+    places: in voxels, `(n, 2)`.
+    deviations: standard deviations of the places along one axis, in voxels.
+    scores: from 0 to 1; an object has 0.5 or more.
+    """
+
+    bins: npt.NDArray[np.int64]
+    places: Floats
+    deviations: Floats
+    scores: Floats
+
+
+def margin(trial: Trial, how: Gathering) -> int:
+    """Voxels beside a box that tell how bright what is detected in it is."""
+    return trial.template.radius + math.ceil(how.catch) + 3
+
+
+def calibrated(said: Detections, trial: Trial, image: Images, start: tuple[int, ...]) -> Points:
+    """The objects among detections, with their standard deviations and scores.
+
+    `image` begins at `start` and holds the `margin` beside the box that they were detected in.
+    """
+    bright = np.maximum(trial.template.brightness(image, start, said.places), 0)
+    known = said.information / (said.information + trial.threshold)
+    like = bright / (bright + trial.least) if trial.least else np.ones(len(bright))
+    scores = np.minimum(known, like)
+    kept = scores >= 0.5
+    factor, exponent = trial.correction
+    return Points(
+        bins=said.bins[kept],
+        places=said.places[kept],
+        deviations=factor * np.maximum(said.information[kept], 1e-9) ** exponent,
+        scores=scores[kept],
+    )
+
+
+def matched(
+    found: Floats, wanted: Floats, within: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Pairs, one to one, of points no further apart than `within`: most pairs, least distance."""
+    if not len(found) or not len(wanted):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    distance = spatial.distance.cdist(found, wanted)
+    own, theirs = optimize.linear_sum_assignment(np.minimum(distance, within * (1 + 1e-6)))
+    near = distance[own, theirs] <= within
+    return own[near], theirs[near]

@@ -1,0 +1,119 @@
+"""A sweep that finds points: places where votes gather, each with a disc drawn around it."""
+
+import math
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipeline import detections, discs, objects
+from pipeline.detections import Votes
+from pipeline.gathering import Discs
+from pipeline.kept import Key
+from pipeline.points import Points, Trial, calibrated, margin
+from pipeline.sweep import Sweep
+from pipeline.tiles import Box
+
+Known = tuple[npt.NDArray[np.uint64], dict[str, npt.NDArray[np.float64]]]
+"""Ids of objects whose centres lie in a piece of a shard, and what is known of each."""
+
+
+class Search(Sweep):
+    """One way through some shards; the reader's geometry is `Discs`, and it has a trial."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.owned_points: dict[Box, list[Known]] = {box: [] for box in self.boxes}
+
+    @property
+    def _discs(self) -> Discs:
+        return cast(Discs, self.geometry)
+
+    @property
+    def _trial(self) -> Trial:
+        return cast(Trial, self.reader.trial)
+
+    def _beneath(self, box: Box) -> list[Key]:
+        return []
+
+    def _telling(self, fine: Box) -> Box:
+        return self.lattice.coarsened(fine)
+
+    def _forget(self, number: int) -> None:
+        """Besides: of votes that are too many, those needed latest. They are asked for again."""
+        super()._forget(number)
+        held, votes = 0, self.kept.votes
+        for key in sorted(votes, key=self.kept.voting.__getitem__):
+            held += votes[key].places.nbytes + votes[key].weights.nbytes
+            if held > self.kept.most_bytes:
+                del votes[key]
+
+    def _understood(self, output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return output
+
+    def _keep(self, key: Key, understood: Any, *, shared: bool) -> None:
+        tile = key[1]
+        mine = understood[(slice(None), *tile.within(self._whole(tile)))]
+        cast_votes = detections.votes(mine, tile, self._discs.how)
+        # A frame has less than 2^23 voxels along a side, and a weight is bounded.
+        self.kept.votes[key] = Votes(
+            cast_votes.places.astype(np.int32), cast_votes.weights.astype(np.int32)
+        )
+
+    def _find(self, key: Key) -> None:
+        frame, tile = key
+        votes = [self.kept.votes[k] for k in self._voting([key])]
+        together = Votes(
+            np.concatenate([one.places for one in votes]).astype(np.int64),
+            np.concatenate([one.weights for one in votes]).astype(np.int64),
+        )
+        how, trial = self._discs.how, self._trial
+        said = detections.detect(together, tile, how, trial.threshold)
+        forward = self.reader.forward
+        beyond = margin(trial, how)
+        if forward:
+            beyond = max(beyond, forward.reach + math.ceil(how.catch) + 3)
+        around = tile.grown((beyond,) * 2)
+        image = self.view.read(around, frame, self.chunks.read) if len(said.bins) else _NO_IMAGE
+        found = calibrated(said, trial, image, around.start)
+        bounds = np.full(len(found.bins), math.nan)
+        if forward:
+            bounds = forward.bounds(image, around.start, found.places)
+        self.kept.centres[key] = found, bounds
+
+    def _label(self, box: Box, key: Key) -> None:
+        frame, space = self._split(box)
+        fine, _ = self._shared(box, key)
+        near, limits = zip(*(self.kept.centres[k] for k in self._owning([key])), strict=True)
+        known = Points(
+            *(
+                np.concatenate([getattr(one, name) for one in near])
+                for name in ("bins", "places", "deviations", "scores")
+            )
+        )
+        step = np.array(self.lattice.step)
+        ids, bins = self.lattice.ids(known.bins.T, frame), self.lattice.addressed(known.bins.T).T
+        places = (known.places + 0.5) * step - 0.5
+        here = ((bins >= fine.start) & (bins < fine.stop)).all(axis=1)
+        mine = {
+            "y": places[here, 0],
+            "x": places[here, 1],
+            "deviation": known.deviations[here] * step[-1],
+            "score": known.scores[here],
+        }
+        if self.reader.forward:
+            mine["bound"] = np.concatenate(limits)[here] * step[-1]
+        self.owned[box].append(ids[here])
+        self.owned_points[box].append((ids[here], mine))
+        radii = [self._discs.radius * s for s in step]
+        found = discs.drawn(fine, ids, bins, places, known.scores, radii)
+        self.labels[box].put(fine.within(space), found)
+
+    def _completed(self, box: Box, rows: pd.DataFrame) -> pd.DataFrame:
+        every, known = zip(*self.owned_points.pop(box), strict=True)
+        together = {name: np.concatenate([one[name] for one in known]) for name in known[0]}
+        return objects.placed(rows, np.concatenate(every), together)
+
+
+_NO_IMAGE = np.zeros((0, 0), np.float32)
