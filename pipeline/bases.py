@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SHIPPED = Path(__file__).parent / "base_models"
+SHARPEST = "spots_2d"
+"""The shipped base that learned from what is hardly wider than the blur."""
 LEARNED, CARD = "learned.safetensors", "card.json"
 
 
@@ -108,6 +110,12 @@ def fitting(wanted: str, architecture: Architecture, object_voxels: float) -> li
             f"{_said(asked)}. Choose base: none, or the settings that the base was made with."
         )
     return [wanted]
+
+
+def of_points(wanted: str, architecture: Architecture, object_voxels: float) -> list[str]:
+    """The same for a network of points, at most one: `auto` is what knows the sharpest things."""
+    found = fitting(wanted, architecture, object_voxels)
+    return [name for name in found if name == SHARPEST] if wanted == "auto" else found
 
 
 def _said(architecture: dict[str, Any]) -> str:

@@ -4,7 +4,6 @@ A crop shows one object before its background. What the object is like, and how 
 be told from all else, is learned from copies of it: see `detectors`.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -38,10 +37,7 @@ from pipeline.selfsupervised import Lesson
 from pipeline.sights import Sight
 from pipeline.volumes import Volume
 
-log = logging.getLogger("equiscope.finetune")
 MEMBER, LEARNED, RESULT = "detector", "learned.safetensors", "result.json"
-BASE = "spots_2d"
-"""What `base: auto` means: the base that knows the sharpest things."""
 UNIT = 4.0
 """Voxels that a displacement of 1 in the network's output stands for."""
 LEAST_SIDE = 48
@@ -162,7 +158,8 @@ def course(name: str, task: FinetuneTask, shown: Mapping[str, Volume]) -> Course
     )
     plan = planned(seen, task)
     read(seen, task.channel, plan)  # what would be refused in a job is refused here
-    base = _base(task, plan)
+    fitting = bases.of_points(task.base, plan.architecture, task.network.object_voxels)
+    base = fitting[0] if fitting else None
     sizes = " x ".join(f"{size:.3g}" for size in plan.voxel_size_um)
     return Course(
         said=(
@@ -189,13 +186,6 @@ def planned(seen: Sequence[Sight], task: FinetuneTask) -> Plan:
     volume = seen[0].volume
     sizes = [volume.voxel_um(level) for level in volume.levels]
     return lessons.fitted(sizes, diameter, diameter, len(seen), task.network)
-
-
-def _base(task: FinetuneTask, plan: Plan) -> str | None:
-    fitting = bases.fitting(task.base, plan.architecture, task.network.object_voxels)
-    if task.base != "auto":
-        return fitting[0] if fitting else None
-    return BASE if BASE in fitting else None
 
 
 def _assemble(

@@ -141,8 +141,9 @@ def _bases(campaign: Campaign, job: Job) -> Iterator[tuple[str, str]]:
     if (bundle / cards.CARD).is_file():
         asked = campaign.finetune_task(job.name)
         network = cards.read(bundle).network
+        fit = bases.of_points if asked.task == "points" else bases.fitting
         try:
-            fitting = bases.fitting(asked.base, network, asked.network.object_voxels)
+            fitting = fit(asked.base, network, asked.network.object_voxels)
         except ValueError:
             return  # another network is asked for: another recipe, whatever it starts from
         yield from ((f"base {name}", bases.digest(name)) for name in fitting)

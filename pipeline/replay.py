@@ -102,6 +102,9 @@ def _view(image: Path, folder: Path) -> Path:
     """A volume without labels, into which they can be written; its voxels lie where they lie."""
     store = receipts.result(image, "volume")
     _linked(store, folder / store.name, leaving_out=("labels", "tables"))
+    statistics = volumes.statistics_file(store)
+    if statistics.is_file():  # adopted volumes have none
+        shutil.copy2(statistics, folder)
     return Path(shutil.copy2(image, folder))
 
 

@@ -389,9 +389,14 @@ def describe_table(folder: Path, region: str, own: Mapping[str, Any]) -> None:
     write_group(folder, described)
 
 
+def statistics_file(store: Path) -> Path:
+    """Where ingest leaves what it measured of a volume."""
+    return store.with_name(f"{store.name.removesuffix('.ome.zarr')}.statistics.json")
+
+
 def statistics(store: Path) -> dict[str, Any]:
     """What ingest measured of each channel of a volume; empty where it did not."""
-    path = store.with_name(f"{store.name.removesuffix('.ome.zarr')}.statistics.json")
+    path = statistics_file(store)
     found: dict[str, Any] = receipts.read(path)["channels"] if path.is_file() else {}
     return found
 

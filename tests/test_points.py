@@ -13,6 +13,7 @@ from pipeline import (
     cards,
     config,
     detectors,
+    diff,
     discs,
     localisation,
     objects,
@@ -138,6 +139,11 @@ def test_the_report_shows_tracks_and_how_beads_diffuse(found):
     page = (found / "results/report/acquisitions/water.html").read_text()
     assert "Tracks" in page
     assert "per s" in page
+
+
+def test_a_table_of_points_is_made_again_byte_for_byte(found, capsys):
+    assert main(["replay", str(found / "results/predict/beads/water.json")]) == 0
+    assert "the same" in capsys.readouterr().out
 
 
 def test_points_go_to_napari_in_voxels(found, capsys):
@@ -332,3 +338,17 @@ def test_a_crop_without_an_object_is_refused_by_its_setting_before_training(foun
     done = campaigns.run(campaign)
     assert done.returncode
     assert "models.beads.shots.0.region has no contrast" in done.stdout + done.stderr
+
+
+def test_diff_foresees_what_a_change_of_points_makes(found, tmp_path, monkeypatch):
+    campaign = campaigns.copy(found, tmp_path / "foreseen")
+    monkeypatch.chdir(campaign)
+    (campaign / "results/finetune/beads.json").unlink()
+    campaigns.change(campaign, models={"beads": {"linking_um": 0.4}})
+    options = campaigns.command(campaign)[3:]
+    seen = {
+        one.prospect.job.unit: one.prospect.outcome
+        for one in diff.diff(campaign / "config.yaml", options)
+    }
+    kept = dict.fromkeys(["finetune/beads", "predict/beads/water"], "kept")
+    assert seen == kept | {"report/campaign": "made"}
