@@ -1,6 +1,7 @@
 """Points: one unlabelled crop becomes a table of places, discs in a volume, tracks in a report."""
 
 import json
+import shutil
 
 import beads
 import campaigns
@@ -19,6 +20,7 @@ from pipeline import (
     objects,
     points,
     sights,
+    sweep_points,
     tracks,
     volumes,
     weights,
@@ -352,3 +354,28 @@ def test_diff_foresees_what_a_change_of_points_makes(found, tmp_path, monkeypatc
     }
     kept = dict.fromkeys(["finetune/beads", "predict/beads/water"], "kept")
     assert seen == kept | {"report/campaign": "made"}
+
+
+def test_votes_that_memory_does_not_hold_are_asked_for_again(found, tmp_path, monkeypatch):
+    campaign = campaigns.copy(found, tmp_path / "forgetful")
+    store = campaign / "results/ingest/water.ome.zarr"
+    receipt = campaign / "results/predict/beads/water.json"
+    settings = json.loads(receipt.read_text())["recipe"]["settings"]
+    for leftover in (store / "labels", store / "tables"):
+        shutil.rmtree(leftover)
+    made = []
+
+    class Forgetful(sweep_points.Search):
+        def __init__(self, *given):
+            super().__init__(*given[:-1], 0.0)
+            made.append(self)
+
+    monkeypatch.setattr(sweep_points, "Search", Forgetful)
+    stage = ["predict", str(receipt), "--settings", json.dumps(settings), "--place", "debug"]
+    stage += ["--image", str(campaign / "results/ingest/water.json")]
+    stage += ["--model", str(campaign / "results/finetune/beads.json")]
+    assert main(stage) == 0
+    pd.testing.assert_frame_equal(table(campaign), table(found))
+    (sweep,) = made
+    tiles = beads.FRAMES * 4
+    assert sweep.reader.spent["passes"] > tiles
