@@ -5,7 +5,7 @@ be told from all else, is learned from copies of it: see `detectors`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,14 +17,13 @@ from tqdm import tqdm
 
 from pipeline import (
     bases,
+    bundles,
     cards,
-    certificate,
     detectors,
     lessons,
     receipts,
     sights,
     steerable,
-    topology,
     training,
     volumes,
     weights,
@@ -185,41 +184,31 @@ def planned(seen: Sequence[Sight], task: FinetuneTask) -> Plan:
         diameter = task.diameter_um
     volume = seen[0].volume
     sizes = [volume.voxel_um(level) for level in volume.levels]
-    return lessons.fitted(sizes, diameter, diameter, len(seen), task.network)
+    plan = lessons.fitted(sizes, diameter, diameter, len(seen), task.network)
+    return replace(plan, unit_voxels=(UNIT, UNIT))
 
 
 def _assemble(
     plan: Plan, task: FinetuneTask, base: str | None, building: Path, recipe: str
 ) -> None:
     """Write the bundle of the network that was learned."""
-    torch.set_num_threads(task.finetune.threads)  # the certificate's last digits depend on it
     outcome = Outcome.model_validate(receipts.read(building / MEMBER / RESULT))
-    trained = steerable.build(plan.architecture)
-    steerable.restore(trained, load_file(building / MEMBER / LEARNED))
-    exported = steerable.export(trained.eval())
     detector = outcome.detector
     reason = (
         f"In scenes that it had not seen it finds copies of its crop with an F1 of "
         f"{detector.f1:.2f}, after {detector.attempts} "
         f"{'training' if detector.attempts == 1 else 'trainings'}."
     )
-    card = cards.Card(
-        architecture=cards.describe(plan.architecture),
-        diameter_um=plan.diameter_um,
-        voxel_size_um=plan.voxel_size_um,
-        unit_voxels=(UNIT, UNIT),
-        channel=task.channel,
-        optics=None if task.optics == "unknown" else task.optics.model_dump(),
-        receptive_field=topology.receptive_field(plan.architecture),
+    bundles.write(
+        building,
+        load_file(building / MEMBER / LEARNED),
+        plan,
+        task,
+        recipe,
         reach=(detector.reach, detector.reach),
         base=base,
         origin="fine-tuned" if base else "from nothing",
         gate=cards.Gate(promoted=True, reason=reason),
-        shots=len(task.shots),
-        objects=len(task.shots),
         loss=training.tenths(outcome.loss),
-        certificate=cards.Certificate(**certificate.certify(trained, exported)),
-        recipe=recipe,
         detector=detector,
     )
-    weights.save(building, exported, card)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from pipeline import instances
 from pipeline.labelling import CERTAIN, Labels
 from pipeline.tiles import Box
 
@@ -28,12 +29,10 @@ def drawn(
     labels = Labels.empty(box.shape)
     nearest = np.full(box.shape, math.inf)
     for number in np.argsort(ids, kind="stable"):
-        low = [math.floor(p - r) for p, r in zip(places[number], radii, strict=True)]
-        high = [math.ceil(p + r) + 1 for p, r in zip(places[number], radii, strict=True)]
         around = Box(
-            tuple(max(a, n) for a, n in zip(low, box.start, strict=True)),
-            tuple(min(b, n) for b, n in zip(high, box.stop, strict=True)),
-        )
+            tuple(math.floor(p - r) for p, r in zip(places[number], radii, strict=True)),
+            tuple(math.ceil(p + r) + 1 for p, r in zip(places[number], radii, strict=True)),
+        ).intersection(box)
         if min(around.shape) <= 0:
             continue
         y, x = (
@@ -46,7 +45,7 @@ def drawn(
         nearest[inside][closer] = far[closer]
         labels.ids[inside][closer] = ids[number]
         labels.certainty[inside][closer] = round(float(scores[number]) * CERTAIN)
-    mine = ((bins >= box.start) & (bins < box.stop)).all(axis=1)
+    mine = instances.inside_of(bins.T, box)
     own = tuple((bins[mine] - box.start).T)
     labels.ids[own] = ids[mine]
     labels.certainty[own] = np.rint(scores[mine] * CERTAIN)

@@ -94,9 +94,8 @@ def _opened(receipt: Path) -> Prediction:
 def _napari(prediction: Prediction, target: Path) -> Path:
     """Write where objects are, in voxels, and all else that is known of them as properties."""
     table = volumes.read_table(prediction.volume.store, prediction.model).sort_index()
-    axes = [axis for axis in prediction.axes if axis != "c"]
-    named = {axis: f"axis-{number}" for number, axis in enumerate(axes)}
-    rows = table[[*axes, *features(table)]].rename(columns=named).reset_index()
+    named = {axis: f"axis-{number}" for number, axis in enumerate(prediction.axes)}
+    rows = table[[*prediction.axes, *features(table)]].rename(columns=named).reset_index()
     rows = rows[[*named.values(), *(name for name in rows if name not in named.values())]]
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")

@@ -4,23 +4,19 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from pipeline import (
     bases,
+    bundles,
     cards,
-    certificate,
     gate,
     instances,
     lessons,
     members,
     receipts,
-    steerable,
-    topology,
     training,
     volumes,
-    weights,
 )
 from pipeline.annotations import annotated
 from pipeline.config import FinetuneTask
@@ -114,7 +110,6 @@ def _assemble(
 ) -> None:
     """Let the gate decide, and write the bundle of the network that it lets through."""
     results = {member: members.result(building / member) for member in wanted}
-    torch.set_num_threads(task.finetune.threads)  # the certificate's last digits depend on it
     whole = results.get("whole")
     base = whole.base if whole else candidates[0]
     decided = _decide(results, base, task.finetune.gate.margin)
@@ -122,31 +117,21 @@ def _assemble(
     learned: dict[str, Tensor] = (
         members.learned(building / "whole") if promoted else bases.learned(str(base))
     )
-    trained = steerable.build(plan.architecture)
-    steerable.restore(trained, learned)
-    exported = steerable.export(trained.eval())
     geometry = instances.geometry(
         plan.diameter_voxels, task.finetune.gate.smallest_object, plan.unit_voxels
     )
-    card = cards.Card(
-        architecture=cards.describe(plan.architecture),
-        diameter_um=plan.diameter_um,
-        voxel_size_um=plan.voxel_size_um,
-        unit_voxels=plan.unit_voxels,
-        channel=task.channel,
-        optics=None if task.optics == "unknown" else task.optics.model_dump(),
-        receptive_field=topology.receptive_field(plan.architecture),
+    bundles.write(
+        building,
+        learned,
+        plan,
+        task,
+        recipe,
         reach=geometry.reach,
         base=base,
         origin="base" if not promoted else "fine-tuned" if base else "from nothing",
         gate=decided,
-        shots=len(task.shots),
-        objects=plan.objects,
         loss=training.tenths(whole.loss if whole else ()),
-        certificate=cards.Certificate(**certificate.certify(trained, exported)),
-        recipe=recipe,
     )
-    weights.save(building, exported, card)
 
 
 def _decide(results: Mapping[str, members.Result], base: str | None, margin: float) -> cards.Gate:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline import detections, discs, objects
+from pipeline import detections, discs, instances, objects
 from pipeline.detections import Votes
 from pipeline.gathering import Discs
 from pipeline.kept import Key
@@ -95,7 +95,7 @@ class Search(Sweep):
         step = np.array(self.lattice.step)
         ids, bins = self.lattice.ids(known.bins.T, frame), self.lattice.addressed(known.bins.T).T
         places = (known.places + 0.5) * step - 0.5
-        here = ((bins >= fine.start) & (bins < fine.stop)).all(axis=1)
+        here = instances.inside_of(bins.T, fine)
         mine = {
             "y": places[here, 0],
             "x": places[here, 1],

@@ -24,7 +24,7 @@ EFFECTS = {
     "receipts", "bases", "checkpoints", "checksums", "survey", "readers", "headers", "formats",
     "formats_tiff", "formats_planes", "formats_arrays", "formats_vendors", "formats_czi",
     "formats_n5", "formats_bioio", "raw_planes", "annotations", "label_images", "drawings", "marks",
-    "lessons", "members", "segmenting", "detecting", "sights",
+    "lessons", "members", "segmenting", "detecting", "bundles", "sights",
     "formats_plates", "formats_imagexpress", "formats_cv8000",
     "campaigns", "spot_checks", "copying", "adoption", "storage", "boundaries", "provenance",
     "former", "schedule", "prospects", "origins", "crate", "kept",
