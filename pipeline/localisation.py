@@ -118,3 +118,16 @@ def _score_step(
     residual = ((values + read_noise**2) / expected - 1).ravel()
     score = np.stack([*slopes, shape, np.ones_like(shape)]).reshape(4, -1) @ residual
     return np.asarray(np.linalg.lstsq(known, score, rcond=None)[0])
+
+
+def misfit(image: Floats, light: Appearance, estimate: Estimate, read_noise: float = 0.0) -> float:
+    """How far chi-square is above what is expected of the estimate, in standard deviations.
+
+    Of n voxels and 4 estimates n - 4 are expected. Of a voxel with mean m, shot noise and read
+    noise of variance v, (value - m)^2 / (m + v) has variance 2 + m / (m + v)^2.
+    """
+    mean = estimate.brightness * light(estimate.place) + estimate.background
+    spread = mean + read_noise**2
+    chi_square = np.sum((np.asarray(image, float) - mean) ** 2 / spread)
+    varies = np.sum(2 + mean / spread**2)
+    return float((chi_square - (mean.size - 4)) / np.sqrt(varies))

@@ -129,6 +129,8 @@ def predict(
     labels = Segment(view, bundle, task.predict, sides, parts, means.workers, means.memory_mb)
     work = shards.Shards(building, levels, recipe["hash"], (), labels, "first")
     log.info("%s", plan(work, card, means))
+    if why_not := labels.unrefined(card):
+        log.warning("places are as the network gave them, not refined: %s", why_not)
 
     # act
     shards.begin(building, recipe, levels, axes, np.uint64, "labels")

@@ -272,6 +272,7 @@ class Predict(Section):
     smallest_object: Fraction
     tile_voxels: Sides
     precision: Literal["float32", "bfloat16"]
+    refinement: Literal["none", "maximum_likelihood"]
 
 
 class Report(Section):

@@ -60,10 +60,9 @@ class Segment:
 
         network, card = weights.load(self.bundle)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        grid, trial = self.grid(card), None
-        forward = None
-        if card.detector:
-            trial, forward = self._trial(card.detector), self._forward(card)
+        grid = self.grid(card)
+        trial = self._trial(card.detector) if card.detector else None
+        optical = self.forward(card) if card.detector else "outlines need none"
         return Reader(
             view=self.view,
             network=fields.prepared(network.to(device), grid),
@@ -73,7 +72,8 @@ class Segment:
             precision=self.settings.precision,
             parts=self.parts,
             trial=trial,
-            forward=forward,
+            forward=None if isinstance(optical, str) else optical,
+            refine=self.settings.refinement == "maximum_likelihood",
         )
 
     def _trial(self, said: cards.Detector) -> "Trial":
@@ -83,18 +83,20 @@ class Segment:
         template = Template(said.profile)
         return Trial(said.threshold, said.correction, said.f1, template, said.least)
 
-    def _forward(self, card: Card) -> "Forward | None":
-        """None where optics or camera are not known, or the image is interpolated."""
+    def forward(self, card: Card) -> "Forward | str":
+        """How a point's light becomes the image that this model sees, or why that is not known."""
         from pipeline.forward import Forward
         from pipeline.noise import Camera
         from pipeline.optics import Optics
 
         volume = self.view.volume
         camera = volumes.statistics(volume.store).get(card.channel, {}).get("camera", {})
-        if card.optics is None or "gain_counts_per_electron" not in camera:
-            return None
+        if card.optics is None:
+            return "the model knows no optics: set those of its channel, or of the model"
         if not self.view.lattice.same:
-            return None
+            return "the model works on other voxels than those of full resolution"
+        if "gain_counts_per_electron" not in camera:
+            return f"the image does not tell the gain of the camera of channel {card.channel}"
         return Forward(
             sigma=Optics(**card.optics).sigma_um("x")[0] / card.voxel_size_um[-1],
             camera=Camera(
@@ -105,6 +107,13 @@ class Segment:
             low=volume.windows[self.view.channel][0],
             high=volume.windows[self.view.channel][1],
         )
+
+    def unrefined(self, card: Card) -> str | None:
+        """Why places are not refined although that is asked for; None where they are."""
+        if not card.detector or self.settings.refinement == "none":
+            return None
+        known = self.forward(card)
+        return known if isinstance(known, str) else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_reader"}

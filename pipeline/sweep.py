@@ -51,6 +51,7 @@ class Reader:
     foreground: probability above which a voxel belongs to an object.
     trial: what a detector's votes mean; None of a model that finds outlines.
     forward: how a point's light becomes the image; None where that is not known.
+    refine: whether places are searched on with it.
     parts: folder for the parts of the table.
     spent: seconds of the network, bytes read, passes made and passes spared; they grow.
     """
@@ -64,6 +65,7 @@ class Reader:
     parts: Path
     trial: Trial | None = None
     forward: Forward | None = None
+    refine: bool = False
     spent: dict[str, float] = field(
         default_factory=lambda: {"busy_s": 0.0, "read_bytes": 0.0, "passes": 0.0, "spared": 0.0}
     )

@@ -1,6 +1,7 @@
 """A sweep that finds points: places where votes gather, each with a disc drawn around it."""
 
 import math
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -77,15 +78,21 @@ class Search(Sweep):
         around = tile.grown((beyond,) * 2)
         image = self.view.read(around, frame, self.chunks.read) if len(said.bins) else _NO_IMAGE
         found = calibrated(said, trial, image, around.start)
-        bounds = np.full(len(found.bins), math.nan)
+        optical: dict[str, npt.NDArray[np.float64]] = {}
         if forward:
-            bounds = forward.bounds(image, around.start, found.places)
-        self.kept.centres[key] = found, bounds
+            if self.reader.refine:
+                best = forward.refined(image, around.start, found.places)
+                optical["refined"] = best.taken.astype(np.float64)
+                deviations = np.where(best.taken, best.deviations, found.deviations)
+                found = replace(found, places=best.places, deviations=deviations)
+            # in voxels of the volume: there is no forward model of others
+            optical["bound"] = forward.bounds(image, around.start, found.places)
+        self.kept.centres[key] = found, optical
 
     def _label(self, box: Box, key: Key) -> None:
         frame, space = self._split(box)
         fine, _ = self._shared(box, key)
-        near, limits = zip(*(self.kept.centres[k] for k in self._owning([key])), strict=True)
+        near, optical = zip(*(self.kept.centres[k] for k in self._owning([key])), strict=True)
         known = Points(
             *(
                 np.concatenate([getattr(one, name) for one in near])
@@ -102,8 +109,8 @@ class Search(Sweep):
             "deviation": known.deviations[here] * step[-1],
             "score": known.scores[here],
         }
-        if self.reader.forward:
-            mine["bound"] = np.concatenate(limits)[here] * step[-1]
+        for name in optical[0]:
+            mine[name] = np.concatenate([one[name] for one in optical])[here]
         self.owned[box].append(ids[here])
         self.owned_points[box].append((ids[here], mine))
         radii = [self._discs.radius * s for s in step]

@@ -168,6 +168,7 @@ PREDICT = {
     "smallest_object": 0.15,
     "tile_voxels": {"yx": [32, 64], "zyx": [16, 32, 32]},
     "precision": "float32",
+    "refinement": "none",
 }
 
 

@@ -331,6 +331,78 @@ def test_the_bound_of_a_spot_is_that_of_its_photons_and_its_background():
     assert np.isnan(forward.bounds(np.zeros((40, 40), np.float32), (0, 0), place[None]))
 
 
+SPOT = Forward(sigma=1.4, camera=Camera(2.0, 100.0, 1.5), low=110.0, high=400.0)
+
+
+def imaged(photons, generator):
+    """Photons of an image as SPOT's camera records them, normalised."""
+    electrons = generator.poisson(photons) + generator.normal(0, SPOT.camera.read_noise, (40, 40))
+    counts = SPOT.camera.offset + SPOT.camera.gain * electrons
+    return ((counts - SPOT.low) / (SPOT.high - SPOT.low)).astype(np.float32)
+
+
+def test_refined_places_err_by_the_bound_and_say_so():
+    generator, light = np.random.default_rng(0), localisation.spot((40, 40), 1.4)
+    off, stated = [], []
+    for _ in range(400):
+        place = 20 + generator.uniform(-0.5, 0.5, 2)
+        image = imaged(8 + 1500 * light(place), generator)
+        given = place + generator.normal(0, 0.2, 2)
+        best = SPOT.refined(image, (0, 0), given[None])
+        if best.taken[0]:
+            off.append(best.places[0] - place)
+            stated.append(best.deviations[0])
+    assert len(off) > 390
+    error = np.sqrt(np.square(off).mean())
+    side = 2 * SPOT.reach + 1
+    least = localisation.bound(
+        localisation.spot((side, side), 1.4), np.full(2, SPOT.reach), 1500.0, 8.0, 1.5
+    )[0]
+    assert error / least == pytest.approx(1, abs=0.1)  # four standard deviations of 800 draws
+    assert np.mean(stated) == pytest.approx(least, rel=0.05)
+
+
+@pytest.mark.parametrize("beside", [3.0, 5.0])
+def test_a_place_that_a_single_spot_does_not_explain_stays_as_it_was(beside):
+    generator, light = np.random.default_rng(1), localisation.spot((40, 40), 1.4)
+    place = np.array([20.2, 19.7])
+    image = imaged(8 + 1500 * (light(place) + light(place + np.array([beside, 0]))), generator)
+    best = SPOT.refined(image, (0, 0), place[None])
+    assert not best.taken[0]
+    assert best.places[0] == pytest.approx(place, abs=0)
+
+
+def test_refined_places_are_in_the_table_where_optics_are_known(found, tmp_path):
+    campaign = campaigns.copy(found, tmp_path / "refined")
+    campaigns.change(campaign, predict={"refinement": "maximum_likelihood"})
+    campaigns.finish(campaign)
+    before, after = table(found).sort_index(), table(campaign).sort_index()
+    assert after.index.tolist() == before.index.tolist()
+    taken = after["refined"]
+    assert taken.mean() > 0.5
+    assert "refined" not in before
+    pd.testing.assert_frame_equal(
+        before[~taken], after[~taken].drop(columns="refined"), check_exact=True
+    )
+    assert after["deviation_um"][taken].to_numpy() == pytest.approx(
+        after["bound_um"][taken].to_numpy(), rel=0.1
+    )
+    assert (after.loc[taken, "y"] != before.loc[taken, "y"]).all()
+
+
+def test_where_optics_are_not_known_the_log_says_that_places_are_not_refined(found, tmp_path):
+    campaign = campaigns.copy(found, tmp_path / "unknown")
+    model = yaml.safe_load((campaign / "config.yaml").read_text())["models"]["beads"]
+    del model["optics"]
+    campaigns.change(
+        campaign, models={"beads": model}, predict={"refinement": "maximum_likelihood"}
+    )
+    campaigns.finish(campaign)
+    log = (campaign / "logs/predict/beads/water.log").read_text()
+    assert "not refined: the model knows no optics" in log
+    assert "refined" not in table(campaign)
+
+
 def test_a_crop_without_an_object_is_refused_by_its_setting_before_training(found, tmp_path):
     campaign = campaigns.copy(found, tmp_path / "empty")
     nowhere = {"t": [0, 1], "y": [76, 95], "x": [38, 57]}
