@@ -393,7 +393,7 @@ def test_refined_places_are_in_the_table_where_optics_are_known(found, tmp_path)
 def test_where_optics_are_not_known_the_log_says_that_places_are_not_refined(found, tmp_path):
     campaign = campaigns.copy(found, tmp_path / "unknown")
     model = yaml.safe_load((campaign / "config.yaml").read_text())["models"]["beads"]
-    del model["optics"]
+    model["optics"] = "unknown"
     campaigns.change(
         campaign, models={"beads": model}, predict={"refinement": "maximum_likelihood"}
     )
