@@ -1,7 +1,7 @@
 """Points: which detections are objects, where they are, and how well that is known."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,7 @@ from scipy import optimize, spatial
 
 from pipeline.crops import Images
 from pipeline.detections import Detections
+from pipeline.forward import Forward
 from pipeline.gathering import Gathering
 from pipeline.templates import Template
 
@@ -76,6 +77,18 @@ def calibrated(said: Detections, trial: Trial, image: Images, start: tuple[int, 
         deviations=factor * np.maximum(said.information[kept], 1e-9) ** exponent,
         scores=scores[kept],
     )
+
+
+def refined(
+    found: Points, forward: Forward, image: Images, start: tuple[int, ...]
+) -> tuple[Points, npt.NDArray[np.bool_]]:
+    """The same with places of maximum likelihood and their deviations; and of which these are.
+
+    `image` and `start` are those of `Forward.bounds`.
+    """
+    best = forward.refined(image, start, found.places)
+    deviations = np.where(best.taken, best.deviations, found.deviations)
+    return replace(found, places=best.places, deviations=deviations), best.taken
 
 
 def matched(

@@ -1,7 +1,6 @@
 """A sweep that finds points: places where votes gather, each with a disc drawn around it."""
 
 import math
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +11,7 @@ from pipeline import detections, discs, instances, objects
 from pipeline.detections import Votes
 from pipeline.gathering import Discs
 from pipeline.kept import Key
-from pipeline.points import Points, Trial, calibrated, margin
+from pipeline.points import Points, Trial, calibrated, margin, refined
 from pipeline.sweep import Sweep
 from pipeline.tiles import Box
 
@@ -81,10 +80,8 @@ class Search(Sweep):
         optical: dict[str, npt.NDArray[np.float64]] = {}
         if forward:
             if self.reader.refine:
-                best = forward.refined(image, around.start, found.places)
-                optical["refined"] = best.taken.astype(np.float64)
-                deviations = np.where(best.taken, best.deviations, found.deviations)
-                found = replace(found, places=best.places, deviations=deviations)
+                found, taken = refined(found, forward, image, around.start)
+                optical["refined"] = taken.astype(np.float64)
             # in voxels of the volume: there is no forward model of others
             optical["bound"] = forward.bounds(image, around.start, found.places)
         self.kept.centres[key] = found, optical
