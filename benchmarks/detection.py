@@ -63,7 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder of annotated sets")
     add("--kinds", nargs="+", help="of objects, by name (default: all)")
-    add("--crops", type=int, default=3, help="of each kind, each for one training (default: 3)")
+    add("--crops", type=int, default=3, help="of each kind (default: 3)")
+    add("--seeds", type=int, default=1, help="trainings with each crop (default: 1)")
     add("--steps", type=int, default=200, help="of a training (default: 200)")
     add("--tests", type=int, help="images of each kind to be measured on (default: all)")
     add("--peers", type=Path, default=runner.PYTHON, help="Python of the peers' environment")
@@ -87,7 +88,7 @@ def measure(options: argparse.Namespace) -> Measurement:
         for kind in read():
             if options.kinds and kind.name not in options.kinds:
                 continue
-            asked = tqdm(range(options.crops), desc=kind.name)
+            asked = tqdm(range(options.crops * options.seeds), desc=kind.name)
             outcomes = [_outcome(kind, number, options) for number in asked]
             if kind.tests:
                 rules, bests = _scores(outcomes)
@@ -95,7 +96,7 @@ def measure(options: argparse.Namespace) -> Measurement:
                 figures += _kind_figures(kind, outcomes, peer if version else None)
                 losses += [b - r for b, r in zip(bests, rules, strict=True)]
                 # of a kind with one training, it is the best itself
-                if options.crops > 1:
+                if len(outcomes) > 1:
                     well += [score >= max(rules) - LIKE_BEST for score in rules]
             if kind.fits is not None:
                 figures += _precision(kind.fits, outcomes)
@@ -122,9 +123,9 @@ def _together(
 
 
 def _outcome(kind: Kind, number: int, options: argparse.Namespace) -> Outcome:
-    """Train on one crop of a kind; candidates in all images."""
+    """Train on one crop of a kind, which depends on the number; candidates in all images."""
     begun = time.process_time()
-    detector, refused = _trained(kind, number, options.steps)
+    detector, refused = _trained(kind, number % options.crops, number, options.steps)
     seconds = time.process_time() - begun
     images = tuple(
         Placed(
@@ -148,13 +149,13 @@ def _outcome(kind: Kind, number: int, options: argparse.Namespace) -> Outcome:
     return Outcome(kind, detector, images, tuple(found), tuned, seconds, refused)
 
 
-def _trained(kind: Kind, number: int, steps: int) -> tuple[Detector, int]:
-    """A detector from one crop, and how many crops were refused before it."""
+def _trained(kind: Kind, drawn: int, seed: int, steps: int) -> tuple[Detector, int]:
+    """A detector from the crop so drawn, and how many crops were refused before it."""
     refused = 0
     grounds = [placed.coarse(shot.voxels, kind.factor) for shot in kind.shots]
     for size in SIDES:
         side = max(SMALLEST_SIDE, int(size * kind.diameter / kind.factor) | 1)
-        generator = np.random.default_rng(number)
+        generator = np.random.default_rng(drawn)
         for region in placed.crops_of(kind, side * kind.factor, generator):
             small = placed.coarse(region, kind.factor)
             try:
@@ -163,7 +164,7 @@ def _trained(kind: Kind, number: int, steps: int) -> tuple[Detector, int]:
                 learned = bases.learned(BASE)
                 lesson = _lesson(crop, steps)
                 return (
-                    detectors.train([crop], architecture, learned, UNIT, lesson, number, grounds),
+                    detectors.train([crop], architecture, learned, UNIT, lesson, seed, grounds),
                     refused,
                 )
             except ValueError:
@@ -258,12 +259,13 @@ def _told(options: argparse.Namespace, version: str | None) -> tuple[str, ...]:
     images = f"at most {options.tests} images of each kind" if options.tests else "all test images"
     return (
         (
-            f"{options.crops} crops of each kind, one training each of {options.steps} steps from "
-            f"the base {BASE}, the same settings for all; measured on {images}, none of which was "
-            "learned from. A crop is of an object drawn from the clearer half of those that stand "
-            "free; where it is refused, of the next. The images that crops are of are also seen "
-            "without their annotations: as grounds of scenes, and to decide how bright an object "
-            "must be. Spots are learned from on the left third of their image."
+            f"{options.crops} crops of each kind, with {options.seeds} trainings each, of "
+            f"{options.steps} steps from the base {BASE}, the same settings for all; measured on "
+            f"{images}, none of which was learned from. A crop is of an object drawn from the "
+            "clearer half of those that stand free; where it is refused, of the next. The images "
+            "that crops are of are also seen without their annotations: as grounds of scenes, and "
+            "to decide how bright an object must be. Spots are learned from on the left third of "
+            "their image."
         ),
         (
             "Objects wider than 11 voxels are looked at on a coarser level, by all methods. Found "
