@@ -7,6 +7,7 @@ annotations, of the same candidates and of other methods' candidates.
 
 import argparse
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,10 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> Measurement:
-    """Train on each crop, and look for objects that were not shown.
-
-    Raises RuntimeError where no crop of a kind can be learned from.
-    """
+    """Train on each crop, and look for objects that were not shown."""
     if options.quick:
         kinds = options.kinds or ["beads"]
         less = {"kinds": kinds, "crops": 1, "steps": min(100, options.steps), "tests": 1}
@@ -84,28 +82,38 @@ def measure(options: argparse.Namespace) -> Measurement:
     version = peer.version
     figures: list[Figure] = []
     losses, seconds, well, first = [], [], [], []
-    for read in placed.kinds(options.data).values():
-        for kind in read():
-            if options.kinds and kind.name not in options.kinds:
-                continue
-            asked = tqdm(range(options.crops * options.seeds), desc=kind.name)
-            outcomes = [_outcome(kind, number, options) for number in asked]
-            if kind.tests:
-                rules, bests = _scores(outcomes)
-                tqdm.write(f"{kind.name}: F1 by the rule {rules}, best {bests}")
-                figures += _kind_figures(kind, outcomes, peer if version else None)
-                losses += [b - r for b, r in zip(bests, rules, strict=True)]
-                # of a kind with one training, it is the best itself
-                if len(outcomes) > 1:
-                    well += [score >= max(rules) - LIKE_BEST for score in rules]
-            if kind.fits is not None:
-                figures += _precision(kind.fits, outcomes)
-            if kind.movie and version:
-                figures += diffusion.figures(kind, outcomes, peer)
-            seconds += [outcome.seconds for outcome in outcomes]
-            first += [float(outcome.detector.attempts == 1) for outcome in outcomes]
+    for kind in _kinds(options):
+        asked = tqdm(range(options.crops * options.seeds), desc=kind.name)
+        tried = [_outcome(kind, number, options) for number in asked]
+        outcomes = [outcome for outcome in tried if outcome]
+        hopeless = len(tried) - len(outcomes)
+        well += [False] * hopeless
+        first += [0.0] * hopeless
+        if hopeless:
+            figures.append(Figure.of(f"{kind.name}: hopeless", [float(hopeless)], "trainings"))
+        if not outcomes:
+            continue
+        if kind.tests:
+            rules, bests = _scores(outcomes)
+            tqdm.write(f"{kind.name}: F1 by the rule {rules}, best {bests}")
+            figures += _kind_figures(kind, outcomes, peer if version else None)
+            losses += [b - r for b, r in zip(bests, rules, strict=True)]
+            # of a kind with one training, it is the best itself
+            if len(outcomes) > 1:
+                well += [score >= max(rules) - LIKE_BEST for score in rules]
+        if kind.fits is not None:
+            figures += _precision(kind.fits, outcomes)
+        if kind.movie and version:
+            figures += diffusion.figures(kind, outcomes, peer)
+        seconds += [outcome.seconds for outcome in outcomes]
+        first += [float(outcome.detector.attempts == 1) for outcome in outcomes]
     figures += _together(losses, seconds, well, first)
     return Measurement("detection", _told(options, version), environment(), tuple(figures))
+
+
+def _kinds(options: argparse.Namespace) -> Iterator[Kind]:
+    for read in placed.kinds(options.data).values():
+        yield from (kind for kind in read() if not options.kinds or kind.name in options.kinds)
 
 
 def _together(
@@ -122,10 +130,15 @@ def _together(
     return figures
 
 
-def _outcome(kind: Kind, number: int, options: argparse.Namespace) -> Outcome:
-    """Train on one crop of a kind, which depends on the number; candidates in all images."""
+def _outcome(kind: Kind, number: int, options: argparse.Namespace) -> Outcome | None:
+    """Train on one crop of a kind, which depends on the number; candidates in all images.
+
+    None where no crop so drawn can be learned from.
+    """
     begun = time.process_time()
     detector, refused = _trained(kind, number % options.crops, number, options.steps)
+    if not detector:
+        return None
     seconds = time.process_time() - begun
     images = tuple(
         Placed(
@@ -149,7 +162,7 @@ def _outcome(kind: Kind, number: int, options: argparse.Namespace) -> Outcome:
     return Outcome(kind, detector, images, tuple(found), tuned, seconds, refused)
 
 
-def _trained(kind: Kind, drawn: int, seed: int, steps: int) -> tuple[Detector, int]:
+def _trained(kind: Kind, drawn: int, seed: int, steps: int) -> tuple[Detector | None, int]:
     """A detector from the crop so drawn, and how many crops were refused before it."""
     refused = 0
     grounds = [placed.coarse(shot.voxels, kind.factor) for shot in kind.shots]
@@ -167,9 +180,10 @@ def _trained(kind: Kind, drawn: int, seed: int, steps: int) -> tuple[Detector, i
                     detectors.train([crop], architecture, learned, UNIT, lesson, seed, grounds),
                     refused,
                 )
-            except ValueError:
+            except ValueError as fault:
+                tqdm.write(f"{kind.name}: refused: {fault}")
                 refused += 1
-    raise RuntimeError(f"{kind.name}: none of {refused} crops can be learned from.")
+    return None, refused
 
 
 def _lesson(crop: Crop, steps: int) -> Lesson:
@@ -262,10 +276,10 @@ def _told(options: argparse.Namespace, version: str | None) -> tuple[str, ...]:
             f"{options.crops} crops of each kind, with {options.seeds} trainings each, of "
             f"{options.steps} steps from the base {BASE}, the same settings for all; measured on "
             f"{images}, none of which was learned from. A crop is of an object drawn from the "
-            "clearer half of those that stand free; where it is refused, of the next. The images "
-            "that crops are of are also seen without their annotations: as grounds of scenes, and "
-            "to decide how bright an object must be. Spots are learned from on the left third of "
-            "their image."
+            "clearer half of those that stand free; where it is refused, of the next; 'hopeless' "
+            "is a training for which all were. The images that crops are of are also seen without "
+            "their annotations: as grounds of scenes, and to decide how bright an object must be. "
+            "Spots are learned from on the left third of their image."
         ),
         (
             "Objects wider than 11 voxels are looked at on a coarser level, by all methods. Found "
