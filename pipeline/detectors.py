@@ -37,6 +37,8 @@ WITHIN = 0.6827
 """Of normal errors, those within one standard deviation."""
 FAINTEST_VOTES = 0.01
 """Information, 1 / voxel^2, below which nothing is looked at."""
+FAINT = 15.0
+"""Times the noise: what stands out less may be too faint to be learned from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +89,26 @@ def train(
                 found = replace(found, least=_least(exported, how, found, grounds))
             return Detector(exported, done.network, how, found, done.losses, attempt + 1)
         tried.append(found.f1)
-    raise ValueError(_hopeless(known[0], tried, architecture))
+    raise ValueError(hopeless(known[0], tried, architecture, lesson))
 
 
-def _hopeless(crop: Crop, tried: Sequence[float], architecture: Architecture) -> str:
+def hopeless(crop: Crop, tried: Sequence[float], architecture: Architecture, lesson: Lesson) -> str:
+    """The sentence that gives up a crop after trainings with these F1, and says what may help."""
     radius = min(receptive_field(architecture))
-    reason = (
-        f"its object stands out {crop.signal_to_noise:.0f} times the noise: choose a brighter one"
-    )
     if crop.extent > radius:
         reason = (
             f"its object reaches {crop.extent:.0f} voxels from its middle, and the network sees "
             f"{radius}: the crop is too large for this voxel size"
+        )
+    elif crop.signal_to_noise < FAINT:
+        reason = (
+            f"its object stands out {crop.signal_to_noise:.0f} times the noise: choose a brighter "
+            "one"
+        )
+    else:
+        reason = (
+            "its object is too like what lies around it: choose one on plainer background, or "
+            f"raise finetune.points.steps ({lesson.steps})"
         )
     scores = ", ".join(f"{f1:.2f}" for f1 in tried)
     return (

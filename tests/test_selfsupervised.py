@@ -1,5 +1,7 @@
 """One unlabelled crop is enough: laws of crops, scenes, votes, and of what is learned from them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -162,6 +164,23 @@ def test_what_cannot_be_learned_is_given_up_with_a_reason():
     architecture = topology.design("yx", (1.0, 1.0), "d4", 8, 1)
     with pytest.raises(ValueError, match="no training of 3 finds copies of the crop again"):
         detectors.train([crop], architecture, None, 4.0, lesson, 0)
+
+
+@pytest.mark.parametrize(
+    ("known", "reason"),
+    [
+        ({"extent": 500.0}, "the crop is too large for this voxel size"),
+        ({"signal_to_noise": 7.0}, "stands out 7 times the noise: choose a brighter one"),
+        ({"signal_to_noise": 150.0}, "too like what lies around it"),
+    ],
+)
+def test_what_is_given_up_says_what_may_help(known, reason):
+    crop = replace(Crop.of(spots([(10.2, 9.7)]), SHOT_NOISE, "it"), **known)
+    lesson = Lesson(1, 1e-9, 1, 48, 6, Range(0.0, 0.0, 0.0), 0.3, 0.3, 0.1)
+    architecture = topology.design("yx", (1.0, 1.0), "d4", 8, 1)
+    said = detectors.hopeless(crop, [0.4, 0.5], architecture, lesson)
+    assert "no training of 2 finds copies of the crop again (F1 0.40, 0.50, 0.9 is asked)" in said
+    assert reason in said
 
 
 @pytest.mark.parametrize("freedom", [4, 1000])
