@@ -22,6 +22,7 @@ from pipeline.crops import Crop, Range
 from pipeline.detectors import Detector
 from pipeline.forward import Forward
 from pipeline.noise import Camera, Noise
+from pipeline.points import Points
 from pipeline.selfsupervised import Lesson
 
 Floats = npt.NDArray[np.float64]
@@ -160,77 +161,81 @@ def _condition(
     ]
     turned = shape == "crescent"
     figures = [Figure.of(f"{name}: bound", [bound], "voxels")]
-    ours = [_ours(detector, scale, fields, turned) for detector, scale in trained]
+    found = [
+        [detectors.points(detector, scale.normalised(field.image)) for field in fields]
+        for detector, scale in trained
+    ]
+    ours = [_ours(each, fields, turned) for each in found]
     limit = Target("<=", 1.08 if shape == "spot" else 1.15)
     rows: list[tuple[str, list[Errors], Target | None]] = [
         ("one crop", [errors for errors, _ in ours], limit)
     ]
     covered = {"one crop": [coverage for _, coverage in ours]}
     if shape == "spot":
-        again = [_ours(d, scale, fields, turned, _optical(scale)) for d, scale in trained]
+        again = [
+            _ours(_refined(each, scale, fields), fields, turned)
+            for each, (_, scale) in zip(found, trained, strict=True)
+        ]
         rows.append((REFINED, [errors for errors, _ in again], limit))
         covered[REFINED] = [coverage for _, coverage in again]
     rows += [(other, [_other(other, shape, fields)], None) for other in _able(shape)]
     for method, results, goal in rows:
-        # Who leaves out what is hard to find has small errors: that reaches no target.
-        target = goal if max(errors.lost for errors in results) <= MOST_LOST else None
-        ratios = [_rms(errors.off) / bound for errors in results]
-        biases = [float(np.abs(errors.off.mean(axis=0)).max()) / bound for errors in results]
-        figures.append(Figure.of(f"{name}: {method}, error over bound", ratios, "", target))
-        tolerated = Target("<=", 0.1) if target else None
-        figures.append(Figure.of(f"{name}: {method}, bias over bound", biases, "", tolerated))
-        missed = [errors.lost for errors in results]
-        if any(missed):
-            figures.append(Figure.of(f"{name}: {method}, not found", missed, ""))
-        false = [errors.false / (errors.missed + len(errors.off)) for errors in results]
-        if any(false):
-            figures.append(Figure.of(f"{name}: {method}, false per object", false, ""))
+        figures += _judged(f"{name}: {method}", results, goal, bound)
     for method, coverage in covered.items():
         figures.append(Figure.of(f"{name}: {method}, within one stated deviation", coverage, ""))
     return figures
 
 
-def _optical(scale: Scale) -> Forward:
-    """The optics and the camera that made the images."""
-    return Forward(appearances.SIGMA, Camera(1.0, 0.0, 0.0), scale.low, scale.high)
+def _judged(name: str, results: list[Errors], goal: Target | None, bound: float) -> list[Figure]:
+    # Who leaves out what is hard to find has small errors: that reaches no target.
+    target = goal if max(errors.lost for errors in results) <= MOST_LOST else None
+    ratios = [_rms(errors.off) / bound for errors in results]
+    biases = [float(np.abs(errors.off.mean(axis=0)).max()) / bound for errors in results]
+    figures = [Figure.of(f"{name}, error over bound", ratios, "", target)]
+    tolerated = Target("<=", 0.1) if target else None
+    figures.append(Figure.of(f"{name}, bias over bound", biases, "", tolerated))
+    missed = [errors.lost for errors in results]
+    if any(missed):
+        figures.append(Figure.of(f"{name}, not found", missed, ""))
+    false = [errors.false / (errors.missed + len(errors.off)) for errors in results]
+    if any(false):
+        figures.append(Figure.of(f"{name}, false per object", false, ""))
+    return figures
+
+
+def _refined(found: list[Points], scale: Scale, fields: list[Field]) -> list[Points]:
+    """As predict refines places, with the optics and the camera that made the images."""
+    forward = Forward(appearances.SIGMA, Camera(1.0, 0.0, 0.0), scale.low, scale.high)
+    refined = []
+    for each, field in zip(found, fields, strict=True):
+        image, start = detectors.mirrored(scale.normalised(field.image), forward.reach + 1)
+        refined.append(points.refined(each, forward, image, start)[0])
+    return refined
 
 
 def _rms(off: Floats) -> float:
     return math.sqrt(float((off**2).mean()))
 
 
-def _ours(
-    detector: Detector,
-    scale: Scale,
-    fields: list[Field],
-    turned: bool,
-    forward: Forward | None = None,
-) -> tuple[Errors, float]:
-    """Errors of a detector, and how often a place is within one stated standard deviation.
-
-    With a forward model places are refined as predict refines them.
+def _ours(every: list[Points], fields: list[Field], turned: bool) -> tuple[Errors, float]:
+    """Errors of what a detector found, and how often a place is within one stated deviation.
 
     Where an object has no centre of symmetry, where it is is a matter of definition: the mean
     offset in the object's own frame is taken off.
     """
     off, deviations, angles, missed, false = [], [], [], 0, 0
-    for field in fields:
-        image = scale.normalised(field.image)
-        found = detectors.points(detector, image)
-        if forward:
-            seen, start = detectors.mirrored(image, forward.reach + 1)
-            found, _ = points.refined(found, forward, seen, start)
+    for found, field in zip(every, fields, strict=True):
         own, theirs = points.matched(found.places, field.places, 3.0)
         off.append(found.places[own] - field.places[theirs])
         deviations.append(found.deviations[own])
         angles.append(field.angles[theirs])
         missed += len(field.places) - len(own)
         false += len(found.places) - len(own)
-    every = np.concatenate(off)
+    errors = np.concatenate(off)
     if turned:
-        every = _without_offset(every, np.concatenate(angles))
-    covered = np.abs(every) <= np.concatenate(deviations)[:, None]
-    return Errors(every, missed, false), float(covered.mean())
+        errors = _without_offset(errors, np.concatenate(angles))
+    covered = np.abs(errors) <= np.concatenate(deviations)[:, None]
+    return Errors(errors, missed, false), float(covered.mean())
 
 
 def _without_offset(off: Floats, angles: Floats) -> Floats:

@@ -62,7 +62,7 @@ class Segment:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         grid = self.grid(card)
         trial = self._trial(card.detector) if card.detector else None
-        optical = self.forward(card) if card.detector else "outlines need none"
+        forward = self.forward(card) if card.detector else None
         return Reader(
             view=self.view,
             network=fields.prepared(network.to(device), grid),
@@ -72,7 +72,7 @@ class Segment:
             precision=self.settings.precision,
             parts=self.parts,
             trial=trial,
-            forward=None if isinstance(optical, str) else optical,
+            forward=None if isinstance(forward, str) else forward,
             refine=self.settings.refinement == "maximum_likelihood",
         )
 

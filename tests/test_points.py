@@ -314,24 +314,24 @@ def test_other_tiles_find_the_same_objects(found, tmp_path):
     np.testing.assert_allclose(first[["y", "x"]], second[["y", "x"]], atol=0.02)
 
 
+SPOT = Forward(
+    sigma=1.4, camera=Camera(gain=2.0, offset=100.0, read_noise=1.5), low=110.0, high=400.0
+)
+
+
 def test_the_bound_of_a_spot_is_that_of_its_photons_and_its_background():
-    camera = Camera(gain=2.0, offset=100.0, read_noise=1.5)
-    forward = Forward(sigma=1.4, camera=camera, low=110.0, high=400.0)
     place, photons, background = np.array([20.3, 17.8]), 1500.0, 8.0
     light = localisation.spot((40, 40), 1.4)
     counts = 100 + 2 * (background + photons * light(place))
     image = ((counts - 110) / 290).astype(np.float32)
-    (found,) = forward.bounds(image, (0, 0), place[None])
-    side = 2 * forward.reach + 1
-    at = place - np.rint(place) + forward.reach
+    (found,) = SPOT.bounds(image, (0, 0), place[None])
+    side = 2 * SPOT.reach + 1
+    at = place - np.rint(place) + SPOT.reach
     expected = localisation.bound(
         localisation.spot((side, side), 1.4), at, photons, background, 1.5
     )
     assert found == pytest.approx(np.sqrt(np.square(expected[:2]).mean()), rel=1e-3)
-    assert np.isnan(forward.bounds(np.zeros((40, 40), np.float32), (0, 0), place[None]))
-
-
-SPOT = Forward(sigma=1.4, camera=Camera(2.0, 100.0, 1.5), low=110.0, high=400.0)
+    assert np.isnan(SPOT.bounds(np.zeros((40, 40), np.float32), (0, 0), place[None]))
 
 
 def imaged(photons, generator):
