@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--seconds", type=float, default=600.0, help="that a peer may train (default: 600)")
     add("--smallest", type=int, default=0, help="voxels: also score without smaller objects")
+    add("--domains", nargs="+", help="to measure on, of sets that have several (default: all)")
     add("--tests", type=int, help="how many images of each domain to measure on (default: all)")
     add("--peers", type=Path, default=runner.PYTHON, help="Python of the peers' environment")
 
@@ -68,7 +69,7 @@ def measure(options: argparse.Namespace) -> Measurement:
     if torch.cuda.is_available():
         here["accelerator"] = torch.cuda.get_device_name()
     methods, absent = _methods(options)
-    sets = _sets(options.data, options.tests)
+    sets = _sets(options.data, options.domains, options.tests)
     tasks, left_out = plan(sets, methods, options)
     partial = options.out.with_suffix(".partial.jsonl") if options.out else None
     results = done(tasks, partial)
@@ -96,20 +97,27 @@ def _methods(options: argparse.Namespace) -> tuple[list[Method], list[str]]:
     return methods, absent
 
 
-def _sets(folders: Sequence[Path], tests: int | None) -> list[Set]:
-    """Read the sets, with so many tests of each domain."""
+def _sets(folders: Sequence[Path], names: Sequence[str] | None, tests: int | None) -> list[Set]:
+    """Read the sets: these domains where there are several, with so many tests of each."""
     try:
         sets = [datasets.read(folder) for folder in folders]
     except ValueError as fault:
         raise RuntimeError(str(fault)) from fault
     if len({one.name for one in sets}) < len(sets):
         raise RuntimeError("two folders of --data have the same name.")
+    known = {name for one in sets for name in one.domains if name}
+    if unknown := set(names or ()) - known:
+        raise RuntimeError(
+            f"--domains {' '.join(sorted(unknown))}: no set has it; there are "
+            f"{', '.join(sorted(known)) or 'none'}."
+        )
     return [
         Set(
             one.name,
             {
                 name: dataclasses.replace(domain, tests=domain.tests[:tests])
                 for name, domain in one.domains.items()
+                if not (name and names) or name in names
             },
         )
         for one in sets

@@ -132,6 +132,16 @@ def test_domains_weigh_the_same(tmp_path: Path) -> None:
     assert said[f"{title} on two"][1] is None
 
 
+@pytest.mark.usefixtures("fakes")
+def test_domains_can_be_chosen_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = {"shots": ["a", "b"], "test": ["c", "d"]}, {"shots": ["e"], "test": ["f"]}
+    data, out = folder(tmp_path / "set", {"one": one, "two": two}, "abcdef"), tmp_path / "out.json"
+    said = measured(data, out, "--domains", "two")
+    assert "set: tests: 1;" in " ".join(said["protocol"])
+    assert main(["fewshot", "--data", str(data), "--domains", "three"]) == 1
+    assert "--domains three: no set has it; there are one, two." in capsys.readouterr().err
+
+
 def test_a_killed_run_goes_on_to_the_same_figures(
     tmp_path: Path, fakes: dict[str, Threshold]
 ) -> None:
