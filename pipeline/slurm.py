@@ -192,21 +192,32 @@ class Queue:
         )
 
     def _listed_for_all(self, folder: Path) -> str | None:
-        """What `squeue` says of all jobs of this user, asked by whichever driver needs it first."""
+        """What `squeue` says of all jobs of this user, asked by whichever driver needs it first.
+
+        Where another driver got an answer just before this one's jobs were submitted, that says
+        nothing of them, and the next is waited for: however many drivers there are, together they
+        ask once in `SHARED_S`.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"squeue.{socket.gethostname()}.txt").open("a+") as file:
-            with contextlib.suppress(OSError):  # without locks some ask twice
-                fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            head, _, body = file.read().partition("\n")
-            at, _, verdict = head.partition(" ")
-            known = float(at) if verdict else float("-inf")
-            if self.begun < known and time.time() - known < SHARED_S:
+        path = folder / f"squeue.{socket.gethostname()}.txt"
+        while True:
+            with path.open("a+") as file:
+                with contextlib.suppress(OSError):  # without locks some ask twice
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                file.seek(0)
+                head, _, body = file.read().partition("\n")
+                at, _, verdict = head.partition(" ")
+                known = float(at) if verdict else float("-inf")
+                age = time.time() - known
+                if not 0 <= age < SHARED_S:  # nor what a clock says that was set back
+                    known, output = time.time(), self._listed()
+                    file.truncate(0)
+                    verdict = "silent" if output is None else "answered"
+                    file.write(f"{known} {verdict}\n{output or ''}")
+                    return output
+            if self.begun < known:
                 return body if verdict == "answered" else None
-            known, output = time.time(), self._listed()
-            file.truncate(0)
-            file.write(f"{known} {'silent' if output is None else 'answered'}\n{output or ''}")
-            return output
+            time.sleep(SHARED_S - age)
 
     def _sacct(self, arrays: Collection[str]) -> dict[str, str] | None:
         began = time.monotonic()

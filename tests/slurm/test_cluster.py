@@ -243,8 +243,8 @@ def test_drivers_that_share_answers_ask_once_for_all(tmp_path: Path) -> None:
     drivers = [tally.start(folder, path, **options) for folder in folders]
     assert [driver.wait(2 * LIMIT_S) for driver in drivers] == [0] * 4
     took = time.monotonic() - began
-    # each first answer must be younger than the driver's jobs; later ones are shared
-    assert len(asked.read_text().split()) <= 4 + took / slurm_module.SHARED_S + 1
+    # one at the beginning, and one at the end
+    assert len(asked.read_text().split()) <= took / slurm_module.SHARED_S + 2
     assert all(tally.attempts(folder) == once(3) for folder in folders)
 
 
