@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -76,9 +76,15 @@ def learners() -> tuple[Method, ...]:
             "compute and more parameters, on the same crops at any angle",
         ),
         method(
-            "scratch_upright", dataclasses.replace(scratch, turned=False), f"as scratch, {upright}"
+            "scratch_upright",
+            dataclasses.replace(scratch, turned=False, composed=0.0),
+            f"as scratch, {upright}",
         ),
-        method("plain_upright", dataclasses.replace(plain, turned=False), f"as plain, {upright}"),
+        method(
+            "plain_upright",
+            dataclasses.replace(plain, turned=False, composed=0.0),
+            f"as plain, {upright}",
+        ),
         method(
             "uncomposed",
             dataclasses.replace(ours, composed=0.0),
@@ -166,8 +172,9 @@ class Train:
     def on(self, shown: Sequence[Shown], plan: Plan, seed: int) -> Learned:
         """The same on examples as the network sees them."""
         settings, family = self.campaign.finetune, self.campaign.network
-        if self.composed is not None:
-            settings = settings.model_copy(update={"composed": self.composed})
+        guise = settings.guise.model_copy(update={"turned": self.turned})
+        composed = settings.composed if self.composed is None else self.composed
+        settings = settings.model_copy(update={"guise": guise, "composed": composed})
         torch.set_num_threads(settings.threads)
         axes = plan.architecture.axes
         reading = _reading(plan, self.campaign.predict)
@@ -176,7 +183,6 @@ class Train:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         state, schedule = members.started(plan, base, settings.start, seed, device)
         draw = members.drawing(shown, axes, settings)
-        draw = draw if self.turned else _upright(draw)
         further = None
         if self.physics:
             kernel = psf(GUESSED, (1.0,) * len(axes))
@@ -269,33 +275,6 @@ def _reading(plan: Plan, settings: Predict) -> Reading:
         settings.foreground,
         settings.tile_voxels.of(plan.architecture.axes),
     )
-
-
-def _upright(draw: training.Draw) -> training.Draw:
-    return lambda generator: draw(cast(np.random.Generator, Upright(generator)))
-
-
-@dataclass(frozen=True, slots=True)
-class Upright:
-    """Draws as its generator does, but for the angle, which is 0, and chances: none comes true.
-
-    So crops are not mirrored either, and no fields are composed.
-    """
-
-    generator: np.random.Generator
-
-    def uniform(self, low: float, high: float) -> float:
-        """A number between the two; 0 of a whole turn."""
-        drawn = self.generator.uniform(low, high)
-        return 0.0 if high == 2 * math.pi else drawn
-
-    def random(self) -> float:
-        """A chance that never comes true."""
-        self.generator.random()
-        return 1.0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.generator, name)
 
 
 def _nearest(image: Image, spacing: tuple[float, ...]) -> Scale:

@@ -87,8 +87,8 @@ def compose(
 ) -> Shot:
     """A field of `sides` voxels in which everything is known.
 
-    Objects lie alone or side by side, between half and twice as dense as in an example, each
-    turned by any angle in the plane, mirrored, scaled and re-lit.
+    Objects lie alone or side by side, between half and twice as dense as in an example, each in a
+    guise: turned, scaled and re-lit.
     """
     ground = library.grounds[generator.integers(len(library.grounds))]
     reach, clustering = library.diameter / 2, generator.uniform(0, 0.6)
@@ -175,12 +175,12 @@ def _drawn(patches: Sequence[Patch], guise: Guise, generator: np.random.Generato
     factor = np.exp(generator.uniform(-guise.scale, guise.scale, count))
     light = np.exp(generator.uniform(-guise.contrast / 2, guise.contrast / 2, count))
     offset = generator.uniform(-0.5, 0.5, (count, axes))
-    angle = generator.uniform(0, 2 * math.pi, count)
+    angle = generator.uniform(0, 2 * math.pi, count) * guise.turned
     # `inverse` takes coordinates (x, y[, z]) from the window's middle to the patch's.
     inverse = np.tile(np.eye(axes), (count, 1, 1))
     inverse[:, 0, 0] = inverse[:, 1, 1] = np.cos(angle)
     inverse[:, 1, 0], inverse[:, 0, 1] = np.sin(angle), -np.sin(angle)
-    inverse[:, :, 0] *= generator.choice([-1.0, 1.0], (count, 1))
+    inverse[:, :, 0] *= generator.choice([-1.0, 1.0] if guise.turned else [1.0], (count, 1))
     inverse /= factor[:, None, None]
     wide = 2 * np.ceil((window // 2) * factor.max()).astype(int) + 1
     shift = np.array([patch.middle[::-1] for patch in patches])

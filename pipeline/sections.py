@@ -138,6 +138,7 @@ class Ingest(Section):
 class Guise(Section):
     """How far training crops differ from the shots."""
 
+    turned: bool
     scale: Amount
     contrast: Amount
     background: Amount

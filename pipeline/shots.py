@@ -129,12 +129,14 @@ class Guise:
 
     Attributes
     ----------
+    turned: whether by any angle in the plane, and mirrored.
     scale: log-range of magnification.
     contrast: log-range of brightness of the normalised image.
     background: range of an additive offset, in normalised units.
     noise: largest standard deviation of added Gaussian noise, in normalised units.
     """
 
+    turned: bool
     scale: float
     contrast: float
     background: float
@@ -142,17 +144,17 @@ class Guise:
 
 
 def crop(shot: Shot, sides: tuple[int, ...], guise: Guise, generator: np.random.Generator) -> Shot:
-    """A random crop of `shot`, turned by any angle in the plane, scaled and re-lit.
+    """A random crop of `shot` in a guise: turned, scaled and re-lit.
 
     Where the crop leaves the shot the annotation is silent and the image is mirrored.
     """
     axes = len(sides)
-    angle = generator.uniform(0, 2 * math.pi)
+    angle = generator.uniform(0, 2 * math.pi) * guise.turned
     factor = math.exp(generator.uniform(-guise.scale, guise.scale))
     # `inverse` takes a crop's (x, y[, z]) coordinates to the shot's.
     inverse = np.eye(axes)
     inverse[:2, :2] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
-    if generator.random() < 0.5:
+    if generator.random() < 0.5 and guise.turned:
         inverse[:, 0] *= -1
     inverse /= factor
     shape = np.array(shot.foreground.shape[::-1], float)

@@ -140,7 +140,7 @@ def finetune_task(shots: list[dict[str, Any]], channel: str, **given: Any) -> co
         "crop_voxels": {"yx": [32, 32], "zyx": [8, 16, 16]},
         "crops": {"yx": 4, "zyx": 3},
         "start": {"base": start, "nothing": start},
-        "guise": {"scale": 0.2, "contrast": 0.4, "background": 0.05, "noise": 0.05},
+        "guise": {"turned": True, "scale": 0.2, "contrast": 0.4, "background": 0.05, "noise": 0.05},
         "composed": 0.0,
         "physics": 0.0,
         "points": POINTS,

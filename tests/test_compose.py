@@ -8,8 +8,8 @@ from pipeline import imaging, outlines, phantoms
 from pipeline.compose import Library, compose
 from pipeline.shots import Example, Guise
 
-PLAIN = Guise(scale=0.0, contrast=0.0, background=0.0, noise=0.0)
-USUAL = Guise(scale=0.2, contrast=0.4, background=0.05, noise=0.05)
+PLAIN = Guise(turned=True, scale=0.0, contrast=0.0, background=0.0, noise=0.0)
+USUAL = Guise(turned=True, scale=0.2, contrast=0.4, background=0.05, noise=0.05)
 
 
 def field(sides=(128, 128), seed=0, cover=0.2):

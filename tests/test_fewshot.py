@@ -233,14 +233,6 @@ def test_a_version_follows_all_that_a_module_imports(tmp_path: Path) -> None:
     assert methods.digest([one, two], "more") != methods.digest([one, two])
 
 
-def test_an_upright_crop_is_neither_turned_nor_mirrored() -> None:
-    upright = learners.Upright(np.random.default_rng(0))
-    assert upright.uniform(0, 2 * np.pi) == 0
-    assert not any(upright.random() < 0.5 for _ in range(20))
-    assert -1 < upright.uniform(-1, 1) < 1
-    assert upright.integers(5) in range(5)
-
-
 @pytest.mark.parametrize("size", [1, 3])
 def test_ours_learns_and_labels_images_of_any_scale(size: int) -> None:
     """Objects 11 voxels wide, and 33, which are worked on at a coarser level."""

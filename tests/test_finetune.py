@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter
 from pipeline import (
     boundaries,
     cards,
+    compose,
     finetune,
     losses,
     members,
@@ -143,7 +144,7 @@ def test_a_crops_votes_still_meet_in_one_point_per_object():
     labels = np.zeros((60, 60), int)
     labels[20:38, 25:35] = 1
     shot = Shot.of(Example(np.zeros((60, 60)), labels, np.ones(labels.shape, bool)))
-    guise = Guise(scale=0.2, contrast=0.0, background=0.0, noise=0.0)
+    guise = Guise(turned=True, scale=0.2, contrast=0.0, background=0.0, noise=0.0)
     seen = 0
     for seed in range(30):
         view = crop(shot, (48, 48), guise, np.random.default_rng(seed))
@@ -155,6 +156,29 @@ def test_a_crops_votes_still_meet_in_one_point_per_object():
         # One voxel: what nearest-neighbour sampling moves a vote by, at most, once magnified.
         assert (np.abs(met - np.median(met, axis=0)) <= 1.0).all()
     assert seen >= 10
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_an_upright_object_stays_upright_where_crops_are_not_turned(turned):
+    """Twice as high as wide, its lower half brighter: in crops and in composed fields."""
+    labels = np.zeros((60, 60), int)
+    labels[20:38, 25:34] = 1
+    image = (labels * np.arange(60)[:, None] / 40).astype(np.float32)
+    known = Example(image, labels, np.ones(labels.shape, bool))
+    guise = Guise(turned=turned, scale=0.0, contrast=0.0, background=0.0, noise=0.0)
+    library, shot = compose.Library.of([known]), Shot.of(known)
+    views = [crop(shot, (48, 48), guise, np.random.default_rng(seed)) for seed in range(10)]
+    views += [
+        compose.compose(library, (48, 48), guise, np.random.default_rng(seed)) for seed in range(10)
+    ]
+    slopes = []
+    for view in views:
+        inside = view.foreground.numpy() > 0
+        if abs(inside.sum() / (labels > 0).sum() - 1) < 0.1:  # one, and whole
+            y, _ = np.argwhere(inside).T
+            slopes.append(np.corrcoef(y, view.image.numpy()[0][inside])[0, 1])
+    assert len(slopes) >= 5
+    assert (min(slopes) > 0.5) != turned, slopes
 
 
 def test_what_is_not_annotated_costs_nothing():

@@ -36,7 +36,7 @@ def trained(request):
     image = (labels + generator.normal(0, 0.2, labels.shape)).astype(np.float32)
     shot = Shot.of(Example(image, labels, np.ones(labels.shape, bool)))
     sides = (8, 16, 16) if axes == "zyx" else (24, 24)
-    guise = Guise(0.2, 0.3, 0.05, 0.05)
+    guise = Guise(True, 0.2, 0.3, 0.05, 0.05)
     fields = 1 if GROUPS[group].order == 16 else 2
     state = training.begin(Architecture(axes, group, 1, fields, pooling), 1, "cpu")
     training.train(
