@@ -67,7 +67,7 @@ class Detector(BaseModel):
     threshold, correction, least: what is an object; see `points.Trial`.
     profile: the light of its object from the middle outwards; see `templates.Template`.
     f1: of copies of the crops in scenes that it had not learned from.
-    attempts: trainings until one found them, or all agreed on how many can be found.
+    attempts: trainings until one found them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -4,7 +4,6 @@ A crop shows one object before its background. What the object is like, and how 
 be told from all else, is learned from copies of it: see `detectors`.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,7 +36,6 @@ from pipeline.selfsupervised import Lesson
 from pipeline.sights import Sight
 from pipeline.volumes import Volume
 
-log = logging.getLogger("equiscope.finetune")
 MEMBER, LEARNED, RESULT = "detector", "learned.safetensors", "result.json"
 UNIT = 4.0
 """Voxels that a displacement of 1 in the network's output stands for."""
@@ -201,12 +199,6 @@ def _assemble(
         f"{detector.f1:.2f}, after {detector.attempts} "
         f"{'training' if detector.attempts == 1 else 'trainings'}."
     )
-    if detector.f1 < detectors.CONVERGED:
-        reason += (
-            " All trainings agree on about that, so these crops allow no more: expect as much to "
-            "be missed or false, or choose other crops."
-        )
-        log.warning("%s", reason)
     bundles.write(
         building,
         load_file(building / MEMBER / LEARNED),

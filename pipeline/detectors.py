@@ -28,11 +28,9 @@ from pipeline.topology import Architecture, receptive_field
 
 Floats = npt.NDArray[np.float64]
 ATTEMPTS = 3
-"""Trainings, each from another seed, after which no other is tried."""
+"""Trainings, each from another seed, after which a crop is given up."""
 CONVERGED = 0.9
 """F1 on fresh scenes from which on a training has converged."""
-AGREED = 0.8
-"""Where all attempts reach this F1, it is the crop that allows no more, not a bad seed."""
 TRIALS = 20
 """Scenes of a trial."""
 WITHIN = 0.6827
@@ -70,40 +68,28 @@ def train(
 ) -> Detector:
     """Train until a training has converged, from `learned` weights of a base if there are any.
 
-    Where none does and all agree, the best of them is taken. `grounds` are images of the same kind,
-    of which nobody knows what they hold.
-    Raises ValueError where trainings fail, with what may be the reason.
+    `grounds` are images of the same kind, of which nobody knows what they hold.
+    Raises ValueError where no training converges, with what may be the reason.
     """
     diameter = float(np.median([crop.diameter for crop in known]))
     how = gathering.gathering(diameter, max(crop.extent for crop in known), unit)
-    tried: list[Detector] = []
-    while len(tried) < ATTEMPTS and best(tried) is None:
-        attempt = seed + len(tried)
-        torch.manual_seed(attempt)
+    tried = []
+    for attempt in range(ATTEMPTS):
+        torch.manual_seed(seed + attempt)
         network = steerable.build(architecture)
         if learned is not None:
             steerable.restore(network, learned)
-        done = selfsupervised.learn(network, known, how, lesson, attempt, grounds, after_step)
+        done = selfsupervised.learn(
+            network, known, how, lesson, seed + attempt, grounds, after_step
+        )
         exported = steerable.export(done.network)
         found = trial(exported, known, how, lesson, done.middle.double().numpy(), seed)
-        tried.append(Detector(exported, done.network, how, found, done.losses, len(tried) + 1))
-    taken = best(tried)
-    if taken is None:
-        scores = [one.trial.f1 for one in tried]
-        raise ValueError(hopeless(known[0], scores, architecture, lesson))
-    if grounds:
-        least = _least(taken.network, how, taken.trial, grounds)
-        taken = replace(taken, trial=replace(taken.trial, least=least))
-    return replace(taken, attempts=len(tried))
-
-
-def best(tried: Sequence[Detector]) -> Detector | None:
-    """The attempt to take: the best, if it has converged, or if `ATTEMPTS` of them agree."""
-    scores = [one.trial.f1 for one in tried]
-    good = max(scores, default=0.0) >= CONVERGED
-    if not good and (len(tried) < ATTEMPTS or min(scores) < AGREED):
-        return None
-    return tried[scores.index(max(scores))]
+        if found.f1 >= CONVERGED:
+            if grounds:
+                found = replace(found, least=_least(exported, how, found, grounds))
+            return Detector(exported, done.network, how, found, done.losses, attempt + 1)
+        tried.append(found.f1)
+    raise ValueError(hopeless(known[0], tried, architecture, lesson))
 
 
 def hopeless(crop: Crop, tried: Sequence[float], architecture: Architecture, lesson: Lesson) -> str:
@@ -126,8 +112,8 @@ def hopeless(crop: Crop, tried: Sequence[float], architecture: Architecture, les
         )
     scores = ", ".join(f"{f1:.2f}" for f1 in tried)
     return (
-        f"no training of {len(tried)} finds copies of the crop again (F1 {scores}; {CONVERGED:g} "
-        f"is asked of one, or {AGREED:g} of all). Perhaps {reason}."
+        f"no training of {len(tried)} finds copies of the crop again (F1 {scores}, "
+        f"{CONVERGED:g} is asked). Perhaps {reason}."
     )
 
 
