@@ -90,7 +90,25 @@ def test_where_there_are_no_objects_hardly_anything_is_one():
 
 def test_where_nothing_was_detected_the_decision_is_that_which_was_expected():
     least = decisions.least_brightness(np.zeros(0))
-    assert 0.1 < least < decisions.OBJECTS[0]
+    assert 0.1 < least < decisions.OBJECTS[0].median
+
+
+@pytest.mark.parametrize("dimmer", [0.3, 0.4])
+@pytest.mark.parametrize("count", [6, 60, 600])
+def test_a_dimmer_kind_of_things_is_not_taken_for_objects(count, dimmer):
+    """However few there are, and the crop's among them."""
+    bright, rest = drawn(count, 5 * count, 0.05, 1.0, 0.15)
+    other, _ = drawn(2 * count, 0, 0.05, dimmer, 0.15, seed=1)
+    least = decisions.least_brightness(np.concatenate([bright, rest, other]))
+    assert (other >= least).mean() <= 0.1
+    assert (bright >= least).mean() >= 0.9
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_kind_that_is_spread_widely_stays_one(seed):
+    bright, rest = drawn(100, 300, 0.05, 0.7, 0.45, seed)
+    least = decisions.least_brightness(np.concatenate([bright, rest]))
+    assert (bright >= least).mean() >= 0.85
 
 
 def test_the_order_of_detections_changes_no_decision():
