@@ -140,7 +140,7 @@ def test_a_draft_asks_for_no_more_than_the_site_grants(tmp_path: Path) -> None:
     shipped = allocations.of_profile(str(campaigns.ROOT / "profiles" / "slurm"))
     assert (given.cores, given.threads) == (shipped.cores, shipped.threads)
     assert {stage: given.at_once(stage) for stage in allocations.STAGES} == {
-        "ingest": 16,
+        "ingest": 8,
         "finetune": 2,
         "predict": 10,
     }
