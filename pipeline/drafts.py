@@ -12,7 +12,7 @@ WANTED: Mapping[str, tuple[int, int]] = {
 }
 """Jobs at once and MB of memory where a site sets no limits."""
 CORES = 32
-THREADS: Mapping[str, int] = {"ingest": 4, "finetune": 14, "predict": 3}
+THREADS: Mapping[str, int] = {"ingest": 4, "finetune": 14, "predict": 4}
 """Some 30 MB of a login node's memory, and how many of them the process of a stage takes."""
 
 
