@@ -96,6 +96,11 @@ def learners() -> tuple[Method, ...]:
             "as ours, with a loss of weight 0.05 by which the prediction, blurred by a Gaussian of "
             "half a voxel, must explain the image",
         ),
+        method(
+            "unfollowed",
+            dataclasses.replace(ours, followed=False),
+            "as ours, votes of long objects are taken as the network says them",
+        ),
         method("plain_tenfold", plain, "as plain, from ten times as many images", times=10),
     )
 
@@ -154,6 +159,7 @@ class Train:
     turned: whether training crops are turned by any angle, and mirrored.
     composed: fraction of crops that are composed; None for that of config.yaml.
     physics: weight of the loss by which predictions must explain the image.
+    followed: whether pointers of long objects are followed.
     """
 
     campaign: Campaign
@@ -162,11 +168,14 @@ class Train:
     turned: bool
     composed: float | None = None
     physics: float = 0.0
+    followed: bool = True
 
     def __call__(self, examples: Sequence[Example], seed: int) -> Learned:
         """Train a network on the examples for the steps of config.yaml."""
         family = self.campaign.network.model_copy(update={"group": self.group})
         plan = _plan(examples, family)
+        if not self.followed:
+            plan = dataclasses.replace(plan, hops=0)
         return self.on([as_seen(example, plan.voxel_size_um) for example in examples], plan, seed)
 
     def on(self, shown: Sequence[Shown], plan: Plan, seed: int) -> Learned:
@@ -264,6 +273,7 @@ def _plan(examples: Sequence[Example], family: Network) -> Plan:
         (scale.spacing(first.spacing) for scale in scales(first)),
         width,
         float(np.median([shots.diameter(*each) for each in sizes])),
+        float(np.median([shots.aspect(*each) for each in sizes])),
         sum(datasets.objects(labels) for labels, _ in sizes),
         family,
     )
@@ -271,7 +281,9 @@ def _plan(examples: Sequence[Example], family: Network) -> Plan:
 
 def _reading(plan: Plan, settings: Predict) -> Reading:
     return Reading(
-        instances.geometry(plan.diameter_voxels, settings.smallest_object, plan.unit_voxels),
+        instances.geometry(
+            plan.diameter_voxels, settings.smallest_object, plan.unit_voxels, plan.hops
+        ),
         settings.foreground,
         settings.tile_voxels.of(plan.architecture.axes),
     )

@@ -33,6 +33,7 @@ def write(
         diameter_um=plan.diameter_um,
         voxel_size_um=plan.voxel_size_um,
         unit_voxels=plan.unit_voxels,
+        hops=plan.hops,
         channel=task.channel,
         optics=None if task.optics == "unknown" else task.optics.model_dump(),
         receptive_field=topology.receptive_field(plan.architecture),

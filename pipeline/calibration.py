@@ -180,7 +180,7 @@ def _crop_plan(whole: Whole, settings: Model) -> lessons.Plan:
         diameter = settings.diameter_um
     sizes = [volume.voxel_um(level) for level in volume.levels]
     count = len(settings.shots)
-    return lessons.fitted(sizes, diameter, diameter, count, whole.campaign.network)
+    return lessons.fitted(sizes, diameter, diameter, 1.0, count, whole.campaign.network)
 
 
 def _start_s() -> float:

@@ -99,6 +99,7 @@ class Card(BaseModel):
     shots: annotated regions that it learned from, with `objects` in all.
     loss: training loss, one value for each tenth of the training.
     detector: of a model that finds points; None of one that finds outlines.
+    hops: how often its pointers are followed, as `instances.Geometry` has it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -119,6 +120,7 @@ class Card(BaseModel):
     certificate: Certificate
     recipe: str
     detector: Detector | None = None
+    hops: int = 0
 
     @property
     def diameter_voxels(self) -> tuple[float, ...]:

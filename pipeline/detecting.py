@@ -184,7 +184,7 @@ def planned(seen: Sequence[Sight], task: FinetuneTask) -> Plan:
         diameter = task.diameter_um
     volume = seen[0].volume
     sizes = [volume.voxel_um(level) for level in volume.levels]
-    plan = lessons.fitted(sizes, diameter, diameter, len(seen), task.network)
+    plan = lessons.fitted(sizes, diameter, diameter, 1.0, len(seen), task.network)
     return replace(plan, unit_voxels=(UNIT, UNIT))
 
 

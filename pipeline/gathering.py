@@ -18,6 +18,16 @@ class Reach(Protocol):
         """Voxels beside a box whose centres may own voxels of the box."""
         ...
 
+    @property
+    def following(self) -> tuple[int, ...]:
+        """Voxels beside a box that decide, by what the network says there, on votes from it."""
+        ...
+
+    @property
+    def halo(self) -> tuple[int, ...]:
+        """Voxels beside a box that decide, by what the network says there, what is found in it."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Gathering:
@@ -69,6 +79,11 @@ class Discs:
     def voting(self) -> tuple[int, int]:
         """Voxels beside a box whose votes decide what is detected in it."""
         return (self.how.halo, self.how.halo)
+
+    @property
+    def following(self) -> tuple[int, int]:
+        """A vote is its voxel's own."""
+        return (0, 0)
 
     @property
     def owning(self) -> tuple[int, int]:

@@ -4,12 +4,15 @@ Everything here is a function of a voxel's neighbourhood, in integers, with ties
 address. So a piece of the image that holds the neighbourhood gives what the whole image gives,
 and no stitching follows. Work is done for voxels of objects alone: most of an image is none.
 
-    output of a tile --pointers--> where its voxels point --votes--> how often each place is meant
-    votes of the tiles around --centres--> centres in a tile
-    centres around a box, its pointers --owned--> the centre that each voxel belongs to
+    output of a tile --pointers--> where its voxels point, at first
+    pointers around a box --targets--> where its voxels point in the end
+    targets of a box --votes--> how often each place is meant
+    votes around a box --centres--> centres in it
+    centres around a box, its targets --owned--> the centre that each voxel belongs to
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +27,10 @@ Floats = npt.NDArray[np.float32]
 Steps = npt.NDArray[np.int8] | npt.NDArray[np.int16]
 Counts = npt.NDArray[np.int32]
 Places = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.intp]
+HOPS = 2
+"""How often a pointer is followed, of long objects: more gain little. Round ones that touch would
+be merged by it more often than long ones are mended, and have pointers as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,7 @@ class Geometry:
     apart: two centres are at least this far from each other along one axis.
     catch: a voxel belongs to the nearest centre within this distance from where it points.
     votes: a centre has at least so many votes in its box.
+    hops: how often a pointer goes on by that of the voxel it has led to.
     """
 
     unit: tuple[float, ...]
@@ -46,10 +54,16 @@ class Geometry:
     apart: tuple[int, ...]
     catch: tuple[int, ...]
     votes: int
+    hops: int
+
+    @property
+    def following(self) -> tuple[int, ...]:
+        """Voxels beside a box whose pointers decide where those of the box lead in the end."""
+        return self.reach if self.hops else (0,) * len(self.reach)
 
     @property
     def voting(self) -> tuple[int, ...]:
-        """Voxels beside a box whose pointers decide which centres the box has."""
+        """Voxels beside a box whose targets decide which centres the box has."""
         return tuple(map(sum, zip(self.reach, self.blur, self.apart, strict=True)))
 
     @property
@@ -60,10 +74,12 @@ class Geometry:
     @property
     def halo(self) -> tuple[int, ...]:
         """Voxels beside a box whose network output decides which labels the box gets."""
-        return tuple(map(sum, zip(self.voting, self.owning, strict=True)))
+        return tuple(map(sum, zip(self.following, self.voting, self.owning, strict=True)))
 
 
-def geometry(diameter: tuple[float, ...], smallest: float, unit: tuple[float, ...]) -> Geometry:
+def geometry(
+    diameter: tuple[float, ...], smallest: float, unit: tuple[float, ...], hops: int
+) -> Geometry:
     """Distances for objects of this typical diameter (voxels per axis).
 
     `smallest` is the fraction of a typical object's voxels that must agree on one centre.
@@ -80,6 +96,7 @@ def geometry(diameter: tuple[float, ...], smallest: float, unit: tuple[float, ..
         apart=fraction(0.3, 1),
         catch=fraction(0.35, 1),
         votes=max(1, round(smallest * ellipsoid * float(np.prod(diameter)))),
+        hops=hops,
     )
 
 
@@ -101,11 +118,6 @@ class Pointers:
     def void(self) -> int:
         """A step that none can take."""
         return int(np.iinfo(self.steps.dtype).max)
-
-    @property
-    def bytes(self) -> int:
-        """What it takes in memory."""
-        return self.logit.nbytes + self.steps.nbytes
 
     def cut(self, inner: Box, outer: Box) -> "Pointers":
         """Those of the box `inner`, where these are of `outer`."""
@@ -141,24 +153,53 @@ def pointers(output: Floats, geometry: Geometry) -> Pointers:
     return Pointers(np.ascontiguousarray(output[0]), steps)
 
 
-def votes(of: Pointers, box: Box, threshold: float, geometry: Geometry, shape: Places) -> Votes:
+def targets(
+    of: Pointers, around: Box, box: Box, voxels: Indices, threshold: float, geometry: Geometry
+) -> Places:
+    """Where voxels of `box` point in the end, `(axes, n)`, in voxels of the whole image.
+
+    A pointer that leads to a solid voxel goes on by that voxel's own, `geometry.hops` times, but
+    never out of reach of where it began. A network knows a centre better the nearer it is: from
+    the ends of a long object one pointer falls short, and two or three arrive.
+
+    `of` are the pointers of `around`, which holds what of the image lies within
+    `geometry.following` of `box`; `voxels` are flat indices in `box`, none of them void. Solid is
+    what has a logit above `threshold`.
+    """
+    sides, reach = _column(around.shape), _column(geometry.reach)
+    logit, steps = of.logit.reshape(-1), of.steps.reshape(len(sides), -1)
+    own = np.stack(np.unravel_index(voxels, box.shape)) + _column(box.start) - _column(around.start)
+    moved = steps[:, np.ravel_multi_index(tuple(own), around.shape)].astype(np.int64)
+    for _ in range(geometry.hops):
+        place = own + moved
+        inside = np.flatnonzero(((place >= 0) & (place < sides)).all(axis=0))
+        there = np.ravel_multi_index(tuple(place[:, inside]), around.shape)
+        further = moved[:, inside] + steps[:, there]
+        goes_on = (logit[there] > threshold) & (steps[0][there] != of.void)
+        goes_on &= (np.abs(further) <= reach).all(axis=0)
+        moved[:, inside[goes_on]] = further[:, goes_on]
+    return own + moved + _column(around.start)
+
+
+def votes(
+    of: Pointers, around: Box, box: Box, threshold: float, geometry: Geometry, shape: Places
+) -> Votes:
     """The votes of the solid voxels of `box`; `shape` is that of the image.
 
-    Solid is what has a logit above `threshold`. A vote for a place outside the image is void.
+    `of` and `threshold` as in `targets`. A vote for a place outside the image is void.
     """
-    solid = np.flatnonzero((of.logit > threshold) & (of.steps[0] != of.void))
-    start, reach = _column(box.start), _column(geometry.reach)
-    sides = tuple(n + 2 * r for n, r in zip(box.shape, geometry.reach, strict=True))
-    # From here on places are counted from the corner of what the box's voxels can reach.
-    target = np.stack(np.unravel_index(solid, box.shape)) + reach
-    target += of.steps.reshape(len(sides), -1)[:, solid]
-    corner = start - reach
-    inside = ((target + corner >= 0) & (target + corner < shape.reshape(-1, 1))).all(axis=0)
+    mine = of.cut(box, around)
+    solid = np.flatnonzero((mine.logit > threshold) & (mine.steps[0] != of.void))
+    # Places are counted from the corner of what the box's voxels can reach.
+    area = box.grown(geometry.reach)
+    target = targets(of, around, box, solid, threshold, geometry)
+    inside = ((target >= 0) & (target < shape.reshape(-1, 1))).all(axis=0)
     counts = np.bincount(
-        np.ravel_multi_index(tuple(target[:, inside]), sides), minlength=int(np.prod(sides))
+        np.ravel_multi_index(tuple(target[:, inside] - _column(area.start)), area.shape),
+        minlength=math.prod(area.shape),
     )
     meant = np.flatnonzero(counts)
-    places = np.stack(np.unravel_index(meant, sides)) + corner
+    places = np.stack(np.unravel_index(meant, area.shape)) + _column(area.start)
     return Votes(places, counts[meant].astype(np.int32))
 
 
@@ -214,11 +255,19 @@ class Owned:
     agrees: Bools
 
 
-def owned(of: Pointers, box: Box, chosen: Bools, known: Places, geometry: Geometry) -> Owned:
+def owned(
+    of: Pointers,
+    around: Box,
+    box: Box,
+    chosen: Bools,
+    known: Places,
+    threshold: float,
+    geometry: Geometry,
+) -> Owned:
     """The centre that each chosen voxel of `box` belongs to, of those `known`, `(axes, n)`.
 
     The nearest centre to where the voxel points, within `geometry.catch`; of equally near ones,
-    the first in address order.
+    the first in address order. `of`, `around` and `threshold` as in `targets`.
     """
     area = box.grown(geometry.reach)
     caught = np.zeros(area.shape, np.int32)
@@ -228,14 +277,13 @@ def owned(of: Pointers, box: Box, chosen: Bools, known: Places, geometry: Geomet
         places = known - _column(offset)
         inside = inside_of(places, area)
         caught[tuple(places[:, inside] - _column(area.start))] = number[inside]
-    mine = np.flatnonzero(chosen & (of.steps[0] != of.void))
-    target = np.stack(np.unravel_index(mine, box.shape))
-    target += of.steps.reshape(len(target), -1)[:, mine]
-    caught_by = caught[tuple(target + _column(geometry.reach))]
+    mine = np.flatnonzero(chosen & (of.cut(box, around).steps[0] != of.void))
+    target = targets(of, around, box, mine, threshold, geometry)
+    caught_by = caught[tuple(target - _column(area.start))]
     owner, agrees = np.zeros(box.shape, np.int32), np.zeros(box.shape, bool)
     owner.reshape(-1)[mine] = caught_by
     caught_at = known[:, caught_by - 1] if known.size else target
-    off = np.abs(caught_at - target - _column(box.start))
+    off = np.abs(caught_at - target)
     agrees.reshape(-1)[mine] = (caught_by > 0) & (off <= _column(geometry.blur)).all(axis=0)
     return Owned(owner, agrees)
 

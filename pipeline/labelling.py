@@ -104,6 +104,12 @@ def threshold(foreground: float) -> float:
     return math.log(foreground / (1 - foreground))
 
 
+def beside(lattice: Lattice, geometry: Geometry) -> tuple[int, ...]:
+    """Voxels of the network beside a box whose pointers decide, besides centres, on its labels."""
+    interpolated = 0 if lattice.same else INTERPOLATION
+    return tuple(max(interpolated, far) for far in geometry.following)
+
+
 def label(
     said: Pointers,
     around: Box,
@@ -116,17 +122,17 @@ def label(
 ) -> Labels:
     """Labels of the box `fine`.
 
-    `said` are the pointers in the coarse box `around`: what holds `fine`, and `INTERPOLATION`
-    voxels more on either side unless the image ends there. `known` are the centres that may own
-    what lies in it; solid is what has a logit above `solid_above`.
+    `said` are the pointers in the coarse box `around`: what holds `fine`, and `beside` voxels more
+    on either side unless the image ends there. `known` are the centres that may own what lies in
+    it; solid is what has a logit above `solid_above`.
     """
     core = lattice.coarsened(fine)
     solid = said.logit > solid_above
-    if not solid.any():
-        return Labels.empty(fine.shape)
     # Interpolation may make a voxel solid whose coarse voxel is not: neighbours get owners too.
     chosen = (solid if lattice.same else _spread(solid))[core.within(around)]
-    owned = instances.owned(said.cut(core, around), core, chosen, known, geometry)
+    if not chosen.any():
+        return Labels.empty(fine.shape)
+    owned = instances.owned(said, around, core, chosen, known, solid_above, geometry)
     logit, owner, agrees = said.logit[core.within(around)], owned.owner, owned.agrees
     if not lattice.same:
         spans = list(zip(fine.start, fine.stop, lattice.step, strict=True))
@@ -157,7 +163,7 @@ def whole(
     box, fine = (Box((0,) * len(sides), sides) for sides in (lattice.coarse, lattice.fine))
     said, above = instances.pointers(output, geometry), threshold(foreground)
     shape = np.asarray(lattice.coarse)
-    votes = instances.votes(said, box, above, geometry, shape)
+    votes = instances.votes(said, box, box, above, geometry, shape)
     known = instances.centres([votes], box, geometry, shape)
     return label(said, box, fine, known, 0, lattice, geometry, above).ids
 

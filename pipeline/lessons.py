@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import shots, topology, volumes
+from pipeline import instances, shots, topology, volumes
 from pipeline.annotations import Annotated
 from pipeline.sections import Network
 from pipeline.shots import Example
@@ -17,6 +17,9 @@ from pipeline.topology import Architecture
 from pipeline.volumes import Volume
 
 Pair = tuple[Volume, Annotated]
+LONG = 1.8
+"""How many times as long as wide objects are whose pointers are followed: rods are more than twice
+as long, nuclei are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class Plan:
     diameter_um: of the disc or ball that has a typical object's size.
     voxel_size_um: at which the network works, along its spatial axes.
     unit_voxels: what a displacement of 1 stands for, along its spatial axes.
+    hops: how often pointers are followed, as `instances.Geometry` has it.
     """
 
     architecture: Architecture
@@ -35,6 +39,7 @@ class Plan:
     voxel_size_um: tuple[float, ...]
     unit_voxels: tuple[float, ...]
     objects: int
+    hops: int
 
     @property
     def diameter_voxels(self) -> tuple[float, ...]:
@@ -70,7 +75,7 @@ def plan(
     `volume` is where the objects are to be found; `diameter_um` is theirs where it is known.
     Raises ValueError where neither a diameter nor an object is given.
     """
-    diameters, widths, objects = [], [], 0
+    diameters, widths, aspects, objects = [], [], [], 0
     for shown, annotated in pairs:
         voxel = shown.voxel_um(shown.levels[0])
         for frame in annotated.frames:
@@ -78,23 +83,29 @@ def plan(
             if labels.any():
                 diameters.append(shots.diameter(labels, voxel))
                 widths.append(shots.width(labels, voxel))
+                aspects.append(shots.aspect(labels, voxel))
                 objects += len(np.unique(labels[labels != 0]))
     if diameter_um is None and not objects:
         raise ValueError("the shots hold no object: annotate at least one.")
     diameter = diameter_um or float(np.median(diameters))
     width = float(np.median(widths)) if widths else diameter
     voxels = [volume.voxel_um(level) for level in volume.levels]
-    return fitted(voxels, width, diameter, objects, settings)
+    aspect = float(np.median(aspects)) if aspects else 1.0
+    return fitted(voxels, width, diameter, aspect, objects, settings)
 
 
 def fitted(
     voxels_um: Iterable[tuple[float, ...]],
     width_um: float,
     diameter_um: float,
+    aspect: float,
     objects: int,
     settings: Network,
 ) -> Plan:
-    """The network for objects of this size, at those of the voxel sizes where they fit best."""
+    """The network for objects of this size, at those of the voxel sizes where they fit best.
+
+    `aspect` is how many times as long as wide they are.
+    """
     voxel = min(
         voxels_um, key=lambda size: abs(math.log(width_um / min(size) / settings.object_voxels))
     )
@@ -105,6 +116,7 @@ def fitted(
         voxel,
         tuple(settings.object_voxels * min(voxel) / size for size in voxel),
         objects,
+        instances.HOPS if aspect >= LONG else 0,
     )
 
 

@@ -174,7 +174,7 @@ class Train:
     def _reading(self) -> Reading:
         gate = self.settings.gate
         geometry = instances.geometry(
-            self.plan.diameter_voxels, gate.smallest_object, self.plan.unit_voxels
+            self.plan.diameter_voxels, gate.smallest_object, self.plan.unit_voxels, self.plan.hops
         )
         return Reading(geometry, gate.foreground, TILE_VOXELS[self.plan.architecture.axes])
 

@@ -70,9 +70,7 @@ def count(
         box = tree.box.refined(top).clipped(levels[0].shape)
         skip = 1 if "t" in axes else 0
         space = Box(box.start[skip:], box.stop[skip:])
-        seen = _tiled(lattice.coarsened(space), grid)
-        for reach in (geometry.owning, geometry.voting):
-            seen = _tiled(seen.grown(reach).clipped(grid.shape), grid)
+        seen = _tiled(lattice.coarsened(space).grown(geometry.halo).clipped(grid.shape), grid)
         held = math.prod(-(-n // t) for n, t in zip(seen.shape, grid.tile, strict=True))
         passes += held * (box.shape[0] if skip else 1)
     return shards, units, per_frame * frames, passes

@@ -84,6 +84,7 @@ class Eye:
     architecture: Architecture
     diameter_voxels: tuple[float, ...]
     unit_voxels: tuple[float, ...]
+    hops: int
 
     @classmethod
     def of(cls, channel: str, plan: Plan) -> "Eye":
@@ -94,13 +95,19 @@ class Eye:
             plan.architecture,
             plan.diameter_voxels,
             plan.unit_voxels,
+            plan.hops,
         )
 
     @classmethod
     def of_card(cls, card: Card) -> "Eye":
         """Of a model that there is."""
         return cls(
-            card.channel, card.voxel_size_um, card.network, card.diameter_voxels, card.unit_voxels
+            card.channel,
+            card.voxel_size_um,
+            card.network,
+            card.diameter_voxels,
+            card.unit_voxels,
+            card.hops,
         )
 
 
@@ -201,7 +208,7 @@ def passes_of(volume: Volume, eye: Eye, campaign: Campaign) -> Passes:
     tile = campaign.predict.tile_voxels.of(volume.axes)
     grid = grids.grid(eye.architecture, view.shape, tile)
     geometry = instances.geometry(
-        eye.diameter_voxels, campaign.predict.smallest_object, eye.unit_voxels
+        eye.diameter_voxels, campaign.predict.smallest_object, eye.unit_voxels, eye.hops
     )
     levels, axes = volume.label_levels, volume.axes.replace("c", "")
     shard_count, _, _, passes = planning.count(

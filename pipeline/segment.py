@@ -125,7 +125,7 @@ class Segment:
             how = Gathering(unit, said.reach, said.catch, said.apart)
             return Discs(how, max(card.diameter_voxels) / 2)
         smallest = self.settings.smallest_object
-        return instances.geometry(card.diameter_voxels, smallest, card.unit_voxels)
+        return instances.geometry(card.diameter_voxels, smallest, card.unit_voxels, card.hops)
 
     def grid(self, card: Card) -> Grid:
         """The tiles of the image."""

@@ -45,7 +45,8 @@ def course(name: str, task: FinetuneTask, shown: Mapping[str, volumes.Volume]) -
     sizes = " x ".join(f"{size:.3g}" for size in plan.voxel_size_um)
     return Course(
         said=(
-            f"{len(pairs)} shots, {plan.objects} objects of {plan.diameter_um:.3g} um; works on "
+            f"{len(pairs)} shots, {plan.objects} {'long ' if plan.hops else ''}objects of "
+            f"{plan.diameter_um:.3g} um; works on "
             f"voxels of {sizes} um; bases: {', '.join(candidates) or 'none'}; trains "
             f"{', '.join(wanted) or 'nothing'}"
         ),
@@ -118,7 +119,7 @@ def _assemble(
         members.learned(building / "whole") if promoted else bases.learned(str(base))
     )
     geometry = instances.geometry(
-        plan.diameter_voxels, task.finetune.gate.smallest_object, plan.unit_voxels
+        plan.diameter_voxels, task.finetune.gate.smallest_object, plan.unit_voxels, plan.hops
     )
     bundles.write(
         building,

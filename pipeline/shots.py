@@ -123,6 +123,23 @@ def width(labels: Labels, voxel_size_um: tuple[float, ...]) -> float:
     return 2 * (float(np.median(radii)) + min(voxel_size_um))
 
 
+def aspect(labels: Labels, voxel_size_um: tuple[float, ...]) -> float:
+    """Median of how many times as long as wide objects are.
+
+    The ratio of the standard deviations of an object's voxels along its two longest principal
+    axes; a voxel's own, side / sqrt(12), counts, so that a single one is as long as wide.
+    """
+    size, ratios = np.array(voxel_size_um), []
+    ids, dense = np.unique(labels, return_inverse=True)
+    dense = dense.reshape(labels.shape) + (0 if 0 in ids else 1)
+    for number, place in enumerate(ndimage.find_objects(dense), start=1):
+        voxels = np.argwhere(dense[place] == number) * size
+        spread = np.cov(voxels.T, bias=True) + np.diag(size**2 / 12)
+        shorter, longest = np.sqrt(np.linalg.eigvalsh(spread)[-2:])
+        ratios.append(longest / shorter)
+    return float(np.median(ratios))
+
+
 @dataclass(frozen=True, slots=True)
 class Guise:
     """How strongly a crop may differ from the shot it is taken from.

@@ -1,19 +1,21 @@
 """Shards, one group after the other: forward passes over tiles, then labels and measurements.
 
-Each group is one Dask graph. What a later group needs of a tile is kept until then.
+Each group is one Dask graph. What the network says of a tile is kept for later groups:
 
-    read --> see (network) --> centres of a tile --> labels of a block --> shard
+    read --> see (network) --> votes --> centres --> labels of a block --> shard
                  |                                     ^
-                 +---------------- pointers -----------+
+                 +-------------------------------------+
 
-Tasks leave their results in the sweep, under the tile's key; the graph knows what waits for what.
+Votes and centres are a shard's own, from as many voxels around it as decide on them: a tile that
+two shards look at gives them to both anew, which is little work beside a forward pass. Tasks leave
+their results in the sweep; the graph knows what waits for what.
 """
 
 import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +26,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline import fields, objects, shards, tables, tiles
+from pipeline import fields, objects, shards, tables
+from pipeline.around import Around, around, tiles_of
 from pipeline.chunks import Chunks
 from pipeline.fields import Precision, Prepared
 from pipeline.forward import Forward
@@ -95,15 +98,20 @@ class Sweep(ABC):
         self.shape = np.asarray(self.grid.shape)
         self.boxes = self._ordered(boxes)
         self.device = threading.Lock()
+        self.votes: dict[tuple[Box, Key], Any] = {}
+        self.centres: dict[tuple[Box, Key], Any] = {}
         self.labels: dict[Box, Labels] = {}
         self.owned: dict[Box, list[Ids]] = {}
         self.writing: list[Future[None]] = []
         self.flat: dict[float, Any] = {}
         self.chunks = Chunks(self.view.volume)
         self.kept = Kept(kept_bytes, reader.parts)
+        self.around: dict[Box, Around] = {}
         for number, box in enumerate(self.boxes):
-            voting = self._voting(self._owning(self._mine(box)))
-            self.kept.expect(number, self._beneath(box), voting)
+            frame, fine = self._split(box)
+            near = around(frame, self.lattice.coarsened(fine), self.geometry, self.grid)
+            self.around[box] = near
+            self.kept.expect(number, self._tiles(frame, near.seen))
 
     def run(self) -> None:
         """Make all shards. One thread writes what is labelled while others go on."""
@@ -115,7 +123,7 @@ class Sweep(ABC):
                 for box, labelled in self._labelling(now, tasks).items():
                     tasks.add(partial(self._hand_over, writer, box), labelled)
                 tasks.run(self.workers)
-                self._forget(first + self.group)
+                self.kept.forget(first + self.group)
                 for written in before:
                     written.result()
             for written in self.writing:
@@ -128,60 +136,59 @@ class Sweep(ABC):
                 self.reader.spent["spared"],
             )
 
-    def _forget(self, number: int) -> None:
-        """Forget what no shard from `number` on needs."""
-        self.kept.forget(number)
-
     def _labelling(self, boxes: Sequence[Box], tasks: Tasks) -> dict[Box, list[str]]:
         """Add what labels some shards, block by block. Returns the last tasks for each shard."""
-        owning = {key: None for box in boxes for key in self._owning(self._mine(box))}
-        beneath = {key for box in boxes for key in self._beneath(box)}
-        kept = self.kept
-        voting = [
-            key
-            for key in self._voting(owning)
-            if key not in kept.votes or (key in beneath and key not in kept.pointers)
-        ]
+        seen_boxes = [(self.around[box].frame, self.around[box].seen) for box in boxes]
+        needed = dict.fromkeys(key for where in seen_boxes for key in self._tiles(*where))
+        new = [key for key in needed if key not in self.kept.said]
         size = AT_ONCE if self.reader.on_gpu else 1
         seen: dict[Key, str] = {}
-        for batch in (voting[i : i + size] for i in range(0, len(voting), size)):
+        for batch in (new[i : i + size] for i in range(0, len(new), size)):
             seen |= dict.fromkeys(batch, tasks.add(partial(self._see, batch)))
-        centres = {
-            key: tasks.add(
-                partial(self._find, key), [seen[k] for k in self._voting([key]) if k in seen]
-            )
-            for key in owning
-            if key not in kept.centres
-        }
-        last: dict[Box, list[str]] = {}
-        for box in boxes:
-            self.labels[box], self.owned[box] = Labels.empty(self._split(box)[1].shape), []
-            last[box] = [
-                tasks.add(
-                    partial(self._label, box, key),
-                    [centres[k] for k in self._owning([key]) if k in centres]
-                    + [
-                        seen[k] for k in self._tiles(key[0], self._shared(box, key)[1]) if k in seen
-                    ],
-                )
-                for key in self._mine(box)
-            ]
+        return {box: self._labelling_one(box, tasks, seen) for box in boxes}
+
+    def _labelling_one(self, box: Box, tasks: Tasks, seen: Mapping[Key, str]) -> list[str]:
+        """Add what labels a shard from tiles that are seen, or will be by these tasks."""
+        near, reach = self.around[box], self.geometry
+        self.labels[box], self.owned[box] = Labels.empty(self._split(box)[1].shape), []
+
+        def after(done: Mapping[Key, str], part: Box, halo: tuple[int, ...]) -> list[str]:
+            return [done[key] for key in self._tiles(near.frame, part, halo) if key in done]
+
+        voted, found, last = {}, {}, []
+        for key in self._tiles(near.frame, near.voting):
+            part = key[1].intersection(near.voting)
+            call = partial(self._vote, box, key, part)
+            voted[key] = tasks.add(call, after(seen, part, reach.following))
+        for key in self._tiles(near.frame, near.owning):
+            part = key[1].intersection(near.owning)
+            call = partial(self._find, box, key, part)
+            found[key] = tasks.add(call, after(voted, part, reach.voting))
+        for key in self._tiles(near.frame, near.core):
+            part = key[1].intersection(near.core)
+            last.append(tasks.add(partial(self._label, box, key), after(found, part, reach.owning)))
         return last
+
+    def _vote(self, box: Box, key: Key, part: Box) -> None:
+        self.votes[box, key] = self._cast(key, part)
+
+    def _find(self, box: Box, key: Key, part: Box) -> None:
+        near = self._tiles(key[0], part, self.geometry.voting)
+        self.centres[box, key] = self._found(key[0], part, [self.votes[box, k] for k in near])
+
+    def _known(self, box: Box, key: Key) -> list[Any]:
+        """Centres that may own what a shard and a tile share."""
+        part = key[1].intersection(self.around[box].core)
+        return [self.centres[box, k] for k in self._tiles(key[0], part, self.geometry.owning)]
 
     def _split(self, box: Box) -> tuple[int, Box]:
         """Frame and spatial box of a box of the label volume, which has no channels."""
         skip = 1 if "t" in self.view.volume.axes else 0
         return box.start[0] if skip else 0, Box(box.start[skip:], box.stop[skip:])
 
-    def _mine(self, box: Box) -> list[Key]:
-        """Tiles that a shard has voxels of."""
-        frame, fine = self._split(box)
-        return self._tiles(frame, self.lattice.coarsened(fine))
-
-    def _shared(self, box: Box, key: Key) -> tuple[Box, Box]:
-        """What a shard and a tile share at full resolution, and the voxels that tell of it."""
-        fine = self.lattice.refined(key[1]).intersection(self._split(box)[1])
-        return fine, self._telling(fine)
+    def _shared(self, box: Box, key: Key) -> Box:
+        """What a shard and a tile share at full resolution."""
+        return self.lattice.refined(key[1]).intersection(self._split(box)[1])
 
     def _whole(self, tile: Box) -> Box:
         """What the network says of a tile, beyond the image's edge, too."""
@@ -205,22 +212,8 @@ class Sweep(ABC):
             boxes, key=lambda box: (*box.start[:skip], *(box.start[skip + i] for i in axes))
         )
 
-    def _owning(self, keys: Iterable[Key]) -> list[Key]:
-        """Tiles whose centres may own voxels of these."""
-        return self._around(keys, self.geometry.owning)
-
-    def _voting(self, keys: Iterable[Key]) -> list[Key]:
-        """Tiles whose voxels vote for centres in these."""
-        return self._around(keys, self.geometry.voting)
-
-    def _around(self, keys: Iterable[Key], reach: tuple[int, ...]) -> list[Key]:
-        near = (
-            self._tiles(frame, box.grown(reach).clipped(self.grid.shape)) for frame, box in keys
-        )
-        return list(dict.fromkeys(key for some in near for key in some))
-
-    def _tiles(self, frame: int, over: Box) -> list[Key]:
-        return [(frame, tile) for tile in tiles.boxes(self.grid.shape, self.grid.tile, over)]
+    def _tiles(self, frame: int, part: Box, halo: tuple[int, ...] = ()) -> list[Key]:
+        return tiles_of(self.grid, frame, part, halo)
 
     def _read(self, key: Key) -> npt.NDArray[np.float32]:
         frame, tile = key
@@ -245,10 +238,8 @@ class Sweep(ABC):
         for key, value in flat.items():
             if value is not None and value not in self.flat:
                 self.flat[value] = self._understood(said[key])
-            if value is None:
-                self._keep(key, self._understood(said[key]), shared=False)
-            else:
-                self._keep(key, self.flat[value], shared=True)
+            understood = self._understood(said[key]) if value is None else self.flat[value]
+            self._keep(key, understood, shared=value is not None)
         self.reader.spent["passes"] += len(asked)
         self.reader.spent["spared"] += len(batch) - len(asked)
 
@@ -264,14 +255,6 @@ class Sweep(ABC):
         return said
 
     @abstractmethod
-    def _beneath(self, box: Box) -> list[Key]:
-        """Tiles of which pointers are kept until a shard is labelled."""
-
-    @abstractmethod
-    def _telling(self, fine: Box) -> Box:
-        """Voxels of the network that decide, besides centres, on the labels in a box."""
-
-    @abstractmethod
     def _understood(self, output: npt.NDArray[np.float32]) -> Any:
         """As much of a tile's output as labels need."""
 
@@ -280,8 +263,12 @@ class Sweep(ABC):
         """Keep what is said of a tile: of the last along an axis, only what lies in the image."""
 
     @abstractmethod
-    def _find(self, key: Key) -> None:
-        """Find the centres in a tile."""
+    def _cast(self, key: Key, part: Box) -> Any:
+        """The votes of the voxels that a tile has in a box."""
+
+    @abstractmethod
+    def _found(self, frame: int, part: Box, votes: Sequence[Any]) -> Any:
+        """The centres in a box, from the votes of the tiles around it."""
 
     @abstractmethod
     def _label(self, box: Box, key: Key) -> None:
@@ -292,6 +279,11 @@ class Sweep(ABC):
         return rows
 
     def _hand_over(self, writer: Executor, box: Box) -> None:
+        near = self.around[box]
+        for key in self._tiles(near.frame, near.voting):
+            del self.votes[box, key]
+        for key in self._tiles(near.frame, near.owning):
+            del self.centres[box, key]
         self.writing.append(writer.submit(self._write, box))
 
     def _write(self, box: Box) -> None:

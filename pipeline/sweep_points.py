@@ -1,6 +1,7 @@
 """A sweep that finds points: places where votes gather, each with a disc drawn around it."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +18,8 @@ from pipeline.tiles import Box
 
 Known = tuple[npt.NDArray[np.uint64], dict[str, npt.NDArray[np.float64]]]
 """Ids of objects whose centres lie in a piece of a shard, and what is known of each."""
+Found = tuple[Points, dict[str, npt.NDArray[np.float64]]]
+"""Points in a box, and what the optics tell of each."""
 
 
 class Search(Sweep):
@@ -34,21 +37,6 @@ class Search(Sweep):
     def _trial(self) -> Trial:
         return cast(Trial, self.reader.trial)
 
-    def _beneath(self, box: Box) -> list[Key]:
-        return []
-
-    def _telling(self, fine: Box) -> Box:
-        return self.lattice.coarsened(fine)
-
-    def _forget(self, number: int) -> None:
-        """Besides: of votes that are too many, those needed latest. They are asked for again."""
-        super()._forget(number)
-        held, votes = 0, self.kept.votes
-        for key in sorted(votes, key=self.kept.voting.__getitem__):
-            held += votes[key].places.nbytes + votes[key].weights.nbytes
-            if held > self.kept.most_bytes:
-                del votes[key]
-
     def _understood(self, output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return output
 
@@ -57,24 +45,24 @@ class Search(Sweep):
         mine = understood[(slice(None), *tile.within(self._whole(tile)))]
         cast_votes = detections.votes(mine, tile, self._discs.how)
         # A frame has less than 2^23 voxels along a side, and a weight is bounded.
-        self.kept.votes[key] = Votes(
-            cast_votes.places.astype(np.int32), cast_votes.weights.astype(np.int32)
-        )
+        said = Votes(cast_votes.places.astype(np.int32), cast_votes.weights.astype(np.int32))
+        self.kept.keep(key, said, blank=not len(said.weights), shared=False)
 
-    def _find(self, key: Key) -> None:
-        frame, tile = key
-        votes = [self.kept.votes[k] for k in self._voting([key])]
+    def _cast(self, key: Key, part: Box) -> Votes:
+        return cast(Votes, self.kept.said[key])
+
+    def _found(self, frame: int, part: Box, votes: Sequence[Votes]) -> Found:
         together = Votes(
             np.concatenate([one.places for one in votes]).astype(np.int64),
             np.concatenate([one.weights for one in votes]).astype(np.int64),
         )
         how, trial = self._discs.how, self._trial
-        said = detections.detect(together, tile, how, trial.threshold)
+        said = detections.detect(together, part, how, trial.threshold)
         forward = self.reader.forward
         beyond = margin(trial, how)
         if forward:
             beyond = max(beyond, forward.reach + math.ceil(how.catch) + 3)
-        around = tile.grown((beyond,) * 2)
+        around = part.grown((beyond,) * 2)
         image = self.view.read(around, frame, self.chunks.read) if len(said.bins) else _NO_IMAGE
         found = calibrated(said, trial, image, around.start)
         optical: dict[str, npt.NDArray[np.float64]] = {}
@@ -84,12 +72,11 @@ class Search(Sweep):
                 optical["refined"] = taken.astype(np.float64)
             # in voxels of the volume: there is no forward model of others
             optical["bound"] = forward.bounds(image, around.start, found.places)
-        self.kept.centres[key] = found, optical
+        return found, optical
 
     def _label(self, box: Box, key: Key) -> None:
-        frame, space = self._split(box)
-        fine, _ = self._shared(box, key)
-        near, optical = zip(*(self.kept.centres[k] for k in self._owning([key])), strict=True)
+        frame, fine, space = key[0], self._shared(box, key), self._split(box)[1]
+        near, optical = zip(*self._known(box, key), strict=True)
         known = Points(
             *(
                 np.concatenate([getattr(one, name) for one in near])

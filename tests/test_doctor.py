@@ -142,7 +142,7 @@ def test_a_draft_asks_for_no_more_than_the_site_grants(tmp_path: Path) -> None:
     assert {stage: given.at_once(stage) for stage in allocations.STAGES} == {
         "ingest": 8,
         "finetune": 2,
-        "predict": 10,
+        "predict": 8,
     }
 
 

@@ -1,5 +1,6 @@
 """Learning from a few examples: the silent stays unknown, an interruption changes nothing."""
 
+import campaigns
 import numpy as np
 import pytest
 import scenes
@@ -11,7 +12,9 @@ from pipeline import (
     boundaries,
     cards,
     compose,
+    config,
     finetune,
+    lessons,
     losses,
     members,
     optics,
@@ -21,7 +24,7 @@ from pipeline import (
     training,
     weights,
 )
-from pipeline.shots import Example, Guise, Shot, crop, diameter
+from pipeline.shots import Example, Guise, Shot, aspect, crop, diameter
 
 
 @pytest.fixture
@@ -212,6 +215,31 @@ def test_the_diameter_is_that_of_the_disc_or_ball_of_an_objects_size():
     assert diameter(disc.astype(int), (0.5, 0.5)) == pytest.approx(10.0, rel=0.02)
     ball = sum((i - 15) ** 2 for i in np.indices((31, 31, 31))) <= 100
     assert diameter(ball.astype(int), (1.0, 1.0, 1.0)) == pytest.approx(20.0, rel=0.02)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.5, 1.2])
+def test_the_aspect_is_how_many_times_as_long_as_wide_objects_are_at_any_angle(angle):
+    y, x = np.indices((60, 60)) - 29.5
+    along = np.cos(angle) * x + np.sin(angle) * y
+    across = np.cos(angle) * y - np.sin(angle) * x
+    rod = ((abs(along) < 18) & (abs(across) < 6)).astype(int)
+    assert aspect(7 * rod, (0.2, 0.2)) == pytest.approx(3.0, rel=0.03)
+    # Pixels that are twice as high make a rod along x half as long, relative to its width.
+    if angle == 0:
+        assert aspect(rod, (2.0, 1.0)) == pytest.approx(1.5, rel=0.03)
+
+
+def test_a_typical_objects_aspect_is_that_of_most():
+    labels = np.zeros((40, 60), np.int64)
+    labels[2:10, 2:34], labels[20:28, 2:10], labels[20:28, 20:28] = 10**12, 5, 6
+    labels[38, 58] = 8
+    assert aspect(labels, (1.0, 1.0)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("long", "hops"), [(1.7, 0), (1.9, 2)])
+def test_pointers_of_long_objects_are_followed_and_of_others_are_not(long, hops):
+    network = config.load(campaigns.ROOT / "config.yaml").network
+    assert lessons.fitted([(1.0, 1.0)], 11.0, 15.0, long, 1, network).hops == hops
 
 
 def test_the_rate_rises_then_falls():

@@ -27,7 +27,7 @@ EFFECTS = {
     "lessons", "members", "segmenting", "detecting", "bundles", "sights",
     "formats_plates", "formats_imagexpress", "formats_cv8000",
     "campaigns", "spot_checks", "copying", "adoption", "storage", "boundaries", "provenance",
-    "former", "schedule", "prospects", "origins", "crate", "kept",
+    "former", "schedule", "prospects", "origins", "crate", "kept", "around",
 }  # fmt: skip
 CLUSTER = {
     "cluster",

@@ -1,5 +1,6 @@
 """Objects by votes: whole, separate, and the same from any piece of the image."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from pipeline import instances, labelling
-from pipeline.instances import geometry
+from pipeline.instances import HOPS, geometry
 from pipeline.labelling import Lattice, label, threshold, whole
 from pipeline.shots import Example, Shot
 from pipeline.tiles import Box, boxes
@@ -23,7 +24,7 @@ def output_for(labels):
 
 
 def found(labels, diameter, smallest=0.1):
-    size = geometry((float(diameter),) * labels.ndim, smallest, (1.0,) * labels.ndim)
+    size = geometry((float(diameter),) * labels.ndim, smallest, (1.0,) * labels.ndim, HOPS)
     return whole(output_for(labels), plain(labels.shape), size, 0.5)
 
 
@@ -42,9 +43,18 @@ def defined(output, size, above):
     shape, axes = output.shape[1:], range(output.ndim - 1)
     steps = np.stack([np.rint(output[1 + a] * np.float32(size.unit[a])) for a in axes]).astype(int)
     near = np.stack([abs(steps[a]) <= size.reach[a] for a in axes]).all(axis=0)
-    target = np.indices(shape) + steps
+    solid = (output[0] > above) & near
+    target = np.indices(shape)
+    for voxel in np.argwhere(near):
+        moved = steps[(slice(None), *voxel)]
+        for _ in range(size.hops):
+            place = tuple(voxel + moved)
+            if all(0 <= p < n for p, n in zip(place, shape, strict=True)) and solid[place]:
+                further = moved + steps[(slice(None), *place)]
+                moved = further if (abs(further) <= size.reach).all() else moved
+        target[(slice(None), *voxel)] += moved
     votes = np.zeros(shape, int)
-    for voxel in np.argwhere((output[0] > above) & near):
+    for voxel in np.argwhere(solid):
         place = tuple(target[(slice(None), *voxel)])
         if all(0 <= p < n for p, n in zip(place, shape, strict=True)):
             votes[place] += 1
@@ -58,7 +68,7 @@ def defined(output, size, above):
     best = ndimage.maximum_filter(rank, size=window, mode="constant", cval=-1)
     centres = np.argwhere((rank == best) & (gathered >= size.votes))
     labels = np.zeros(shape, np.uint64)
-    for voxel in np.argwhere((output[0] > above) & near):
+    for voxel in np.argwhere(solid):
         off = centres - target[(slice(None), *voxel)]
         distance = ((off / size.catch) ** 2).sum(axis=1)
         caught = [i for i in np.lexsort((*off.T[::-1], distance)) if distance[i] <= 1]
@@ -86,6 +96,30 @@ def test_a_long_object_stays_whole():
     assert same_partition(found(labels, 12), labels)
 
 
+def test_a_long_object_stays_whole_where_its_ends_point_halfway():
+    labels = np.zeros((16, 60), int)
+    labels[6:10, 10:34] = 1
+    size = geometry((12.0, 12.0), 0.1, (1.0, 1.0), HOPS)
+    halfway = output_for(labels)
+    halfway[2] *= 0.5
+    found = whole(halfway, plain(labels.shape), size, 0.5)
+    assert same_partition(found, labels)
+    once = dataclasses.replace(size, hops=0)
+    assert not same_partition(whole(halfway, plain(labels.shape), once, 0.5), labels)
+
+
+@pytest.mark.parametrize(("step", "moved"), [(2, 6), (3, 9), (4, 8), (7, 7)])
+def test_a_pointer_is_followed_twice_and_never_out_of_reach(step, moved):
+    size, box = geometry((8.0, 8.0), 0.01, (1.0, 1.0), HOPS), Box((0, 0), (8, 60))
+    onward = output_for(np.ones(box.shape, int))
+    onward[1], onward[2] = 0, step
+    voxels = np.flatnonzero(np.indices(box.shape)[1] < 60 - size.reach[1])
+    said = instances.pointers(onward, size)
+    target = instances.targets(said, box, box, voxels, 0.0, size)
+    assert size.reach == (10, 10)
+    assert (target - np.unravel_index(voxels, box.shape) == [[0], [moved]]).all()
+
+
 def test_objects_in_depth_are_found():
     z, y, x = np.indices((24, 30, 30))
     labels = np.where((z - 8) ** 2 + (y - 10) ** 2 + (x - 9) ** 2 < 36, 1, 0)
@@ -104,7 +138,7 @@ def test_specks_below_the_smallest_object_are_none():
 
 
 def test_of_equal_centres_the_first_in_address_order_wins():
-    size = geometry((9.0, 9.0), 0.01, (1.0, 1.0))
+    size = geometry((9.0, 9.0), 0.01, (1.0, 1.0), 0)
     output = np.zeros((3, 9, 9), np.float32)
     output[0] = 1
     labels = whole(output, plain((9, 9)), size, 0.5)
@@ -116,9 +150,10 @@ def test_of_equal_centres_the_first_in_address_order_wins():
     seed=st.integers(0, 10**6),
     shape=st.sampled_from([(17, 23), (30, 9), (7, 11, 13), (1, 12, 9)]),
     spread=st.sampled_from([0.02, 0.15, 0.4]),
+    hops=st.integers(0, 3),
 )
-def test_labels_are_what_their_definition_says(seed, shape, spread):
-    size = geometry((5.0, 6.0, 5.0)[: len(shape)], 0.05, (6.0, 5.0, 5.0)[: len(shape)])
+def test_labels_are_what_their_definition_says(seed, shape, spread, hops):
+    size = geometry((5.0, 6.0, 5.0)[: len(shape)], 0.05, (6.0, 5.0, 5.0)[: len(shape)], hops)
     output = random_output(shape, seed, spread)
     assert (whole(output, plain(shape), size, 0.5) == defined(output, size, 0.0)).all()
 
@@ -127,13 +162,16 @@ def piecewise(output, lattice, size, tile, frame):
     """All blocks of an image from tiles that know their neighbours alone; ids of their centres."""
     above, shape = threshold(0.5), np.asarray(lattice.coarse)
     grid = list(boxes(lattice.coarse, tile))
-    said = {b: instances.pointers(output[(slice(None), *b.slices)], size) for b in grid}
-    votes = {b: instances.votes(said[b], b, above, size, shape) for b in grid}
+    image = Box((0,) * len(tile), lattice.coarse)
+    everything, votes = instances.pointers(output, size), {}
+    for box in grid:
+        near = box.grown(size.following).clipped(lattice.coarse)
+        said = everything.cut(near, image)
+        votes[box] = instances.votes(said, near, box, above, size, shape)
     centres = {}
     for box in grid:
         near = boxes(lattice.coarse, tile, box.grown(size.voting).clipped(lattice.coarse))
         centres[box] = instances.centres([votes[b] for b in near], box, size, shape)
-    everything = instances.pointers(output, size)
     labels = np.zeros(lattice.fine, np.uint64)
     for box in grid:
         near = boxes(lattice.coarse, tile, box.grown(size.owning).clipped(lattice.coarse))
@@ -141,20 +179,20 @@ def piecewise(output, lattice, size, tile, frame):
         fine = lattice.refined(box)
         if 0 in fine.shape:
             continue
-        halo = (labelling.INTERPOLATION,) * len(tile)
-        around = lattice.coarsened(fine).grown(halo).clipped(lattice.coarse)
-        cut = everything.cut(around, Box((0,) * len(tile), lattice.coarse))
+        far = labelling.beside(lattice, size)
+        around = lattice.coarsened(fine).grown(far).clipped(lattice.coarse)
+        cut = everything.cut(around, image)
         labels[fine.slices] = label(cut, around, fine, known, frame, lattice, size, above).ids
     return labels, np.concatenate([lattice.ids(c, frame) for c in centres.values()])
 
 
 @pytest.mark.parametrize("step", [(1.0, 1.0), (2.0, 2.0), (4.0, 4.0), (1.0, 2.0), (1.37, 0.8)])
 @settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10**6), side=st.integers(5, 40))
-def test_any_tiling_gives_the_labels_that_the_whole_gets(step, seed, side):
+@given(seed=st.integers(0, 10**6), side=st.integers(5, 40), hops=st.sampled_from([0, HOPS]))
+def test_any_tiling_gives_the_labels_that_the_whole_gets(step, seed, side, hops):
     fine = tuple(int(n * s) - (s > 1) for n, s in zip((33, 29), step, strict=True))
     coarse = tuple(int(np.ceil(n / s)) for n, s in zip(fine, step, strict=True))
-    lattice, size = Lattice(step, coarse, fine), geometry((6.0, 5.0), 0.1, (6.0, 5.0))
+    lattice, size = Lattice(step, coarse, fine), geometry((6.0, 5.0), 0.1, (6.0, 5.0), hops)
     output = random_output(coarse, seed)
     expected = whole(output, lattice, size, 0.5)
     assert expected.any()
@@ -180,7 +218,7 @@ def test_what_tiles_hold_tiles_the_image(step, side, cut):
 def test_an_id_is_the_address_of_its_centre():
     labels = np.zeros((12, 20), int)
     labels[3:8, 4:9] = 1
-    size = geometry((5.0, 5.0), 0.1, (5.0, 5.0))
+    size = geometry((5.0, 5.0), 0.1, (5.0, 5.0), HOPS)
     output = output_for(labels)
     output[1:] /= 5
     lattice = plain(labels.shape)
@@ -192,7 +230,7 @@ def test_an_id_is_the_address_of_its_centre():
 def test_what_is_no_number_points_nowhere():
     output = output_for(np.ones((6, 6), int))
     output[1, 2, 3] = np.nan
-    said = instances.pointers(output, geometry((6.0, 6.0), 0.1, (1.0, 1.0)))
+    said = instances.pointers(output, geometry((6.0, 6.0), 0.1, (1.0, 1.0), 0))
     assert said.steps[0, 2, 3] == said.void
     assert (said.steps[0] == said.void).sum() == 1
 

@@ -1,5 +1,6 @@
 """From one annotated example to labels and tables: the same from any tiling, and valid."""
 
+import copy
 import errno
 import itertools
 import json
@@ -19,6 +20,7 @@ from ome_zarr.io import parse_url
 from ome_zarr.reader import Reader
 
 from pipeline import (
+    cards,
     finetune,
     ingest,
     kept,
@@ -31,6 +33,7 @@ from pipeline import (
     sweep_outlines,
     volumes,
 )
+from pipeline.instances import HOPS
 from pipeline.tiles import Tree
 
 KINDS = {
@@ -59,6 +62,15 @@ class Campaign:
         }
         task = scenes.finetune_task([shot], "channel_0")
         finetune.finetune(self.model, {"learned": volume}, task, scenes.here)
+
+    def following(self):
+        """The same with a model whose card says that pointers are to be followed."""
+        other = copy.copy(self)
+        other.model = self.folder / "long" / "cells.json"
+        shutil.copytree(self.model.parent, other.model.parent, dirs_exist_ok=True)
+        bundle = receipts.result(other.model, "model")
+        receipts.write(bundle / cards.CARD, receipts.read(bundle / cards.CARD) | {"hops": HOPS})
+        return other
 
     def ingest(self, name, **given):
         receipt = self.folder / "ingest" / f"{name}.json"
@@ -109,8 +121,8 @@ class Watched(kept.Kept):
 
     def forget(self, number):
         super().forget(number)
-        alone = self.pointers.keys() - self.shared - self.on_disk
-        self.held = max(self.held, sum(self.pointers[key].bytes for key in alone))
+        alone = self.said.keys() - self.shared - self.on_disk
+        self.held = max(self.held, sum(kept.held_bytes(self.said[key]) for key in alone))
 
 
 @pytest.fixture
@@ -166,6 +178,18 @@ def test_tiled_equals_whole_in_every_id(campaign, whole, tile, shard):
     assert (campaign.found(image) == whole[0]).all()
     assert facts["objects"] == whole[1]["objects"] > 0
     assert facts["orphans"] == 0
+
+
+def test_tiled_equals_whole_where_pointers_are_followed_as_well(campaign, whole):
+    long, shape = campaign.following(), {"yx": [128, 128], "zyx": [24, 64, 64]}
+    once = long.ingest("long", chunk_voxels=shape, shard_voxels=shape)
+    facts = long.predict(once, tile_voxels=shape)
+    tiled = long.ingest("long_tiled", shard_voxels={"yx": [32, 16], "zyx": [8, 32, 16]})
+    again = long.predict(tiled, tile_voxels={"yx": [30, 18], "zyx": [6, 20, 14]})
+    assert (long.found(tiled) == long.found(once)).all()
+    assert again["objects"] == facts["objects"] > 0
+    assert again["orphans"] == 0
+    assert (long.found(once) != whole[0]).any()
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -302,14 +326,12 @@ def test_shards_that_disagree_on_an_object_are_made_again_together(movie, monkey
     store = image.with_suffix(".ome.zarr")
     (movie.folder / "predict" / "cells" / "disputed.json").unlink()
     shutil.rmtree(store / "labels" / "cells")
-    find = sweep_outlines.Outlines._find
+    find = sweep_outlines.Outlines._found
 
-    def losing(self, key):
-        find(self, key)
-        if disputing:
-            # Those that lie so near to the shard's edge that their objects cross it.
-            found = self.kept.centres[key]
-            self.kept.centres[key] = found[:, ~np.isin(found[1], (30, 31))]
+    def losing(self, *given):
+        found = find(self, *given)
+        # Those that lie so near to the shard's edge that their objects cross it.
+        return found[:, ~np.isin(found[1], (30, 31))] if disputing else found
 
     def one_by_one(work):
         nonlocal disputing
@@ -318,7 +340,7 @@ def test_shards_that_disagree_on_an_object_are_made_again_together(movie, monkey
             work([unit])
 
     disputing = False
-    monkeypatch.setattr(sweep_outlines.Outlines, "_find", losing)
+    monkeypatch.setattr(sweep_outlines.Outlines, "_found", losing)
     monkeypatch.setattr(shards, "MOST_SHARDS_PER_TREE", 1)
     facts = movie.predict(image, one_by_one)
     assert facts["orphans"] == 0

@@ -126,7 +126,7 @@ def test_an_object_over_everything_is_cut_to_the_reach_and_tiled_equals_whole(tm
     assert (tiled.labels() == whole.labels()).all()
 
     diameter = tuple(DIAMETER_UM / size for size in VOXEL_UM)
-    shape = instances.geometry(diameter, 0.15, (7.0, 7.0))
+    shape = instances.geometry(diameter, 0.15, (7.0, 7.0), 0)
     table = volumes.read_table(whole.store, "bright")
     for axis, reach, catch in zip("yx", shape.reach, shape.catch, strict=True):
         width = table[f"last_{axis}"] - table[f"first_{axis}"] + 1

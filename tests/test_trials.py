@@ -28,7 +28,7 @@ def example(labels, known=None):
 
 
 def reading(axes, tile=32):
-    distances = geometry((DIAMETER,) * axes, 0.1, unit=(DIAMETER,) * axes)
+    distances = geometry((DIAMETER,) * axes, 0.1, unit=(DIAMETER,) * axes, hops=0)
     return trials.Reading(distances, 0.5, (tile,) * axes)
 
 

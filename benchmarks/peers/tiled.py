@@ -58,7 +58,9 @@ def chunks(store: Path, bundle: Path, settings: Predict, sides: tuple[int, ...])
     torch.set_num_threads(1)
     exported, card = weights.load(bundle)
     volume = volumes.open_volume(store)
-    geometry = instances.geometry(card.diameter_voxels, settings.smallest_object, card.unit_voxels)
+    geometry = instances.geometry(
+        card.diameter_voxels, settings.smallest_object, card.unit_voxels, card.hops
+    )
     reached = zip(
         topology.receptive_field(card.network), geometry.reach, card.network.stride, strict=True
     )
