@@ -281,9 +281,7 @@ def _plan(examples: Sequence[Example], family: Network) -> Plan:
 
 def _reading(plan: Plan, settings: Predict) -> Reading:
     return Reading(
-        instances.geometry(
-            plan.diameter_voxels, settings.smallest_object, plan.unit_voxels, plan.hops
-        ),
+        instances.geometry_for(plan, settings.smallest_object),
         settings.foreground,
         settings.tile_voxels.of(plan.architecture.axes),
     )

@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -98,6 +99,30 @@ def geometry(
         votes=max(1, round(smallest * ellipsoid * float(np.prod(diameter)))),
         hops=hops,
     )
+
+
+class Sized(Protocol):
+    """What a plan and a card know of the objects looked for, as `geometry` has it."""
+
+    @property
+    def diameter_voxels(self) -> tuple[float, ...]:
+        """Of a typical object."""
+        ...
+
+    @property
+    def unit_voxels(self) -> tuple[float, ...]:
+        """What a displacement of 1 stands for."""
+        ...
+
+    @property
+    def hops(self) -> int:
+        """How often pointers are followed."""
+        ...
+
+
+def geometry_for(objects: Sized, smallest: float) -> Geometry:
+    """Distances for the objects of a plan or a card."""
+    return geometry(objects.diameter_voxels, smallest, objects.unit_voxels, objects.hops)
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,9 +173,7 @@ class Train:
 
     def _reading(self) -> Reading:
         gate = self.settings.gate
-        geometry = instances.geometry(
-            self.plan.diameter_voxels, gate.smallest_object, self.plan.unit_voxels, self.plan.hops
-        )
+        geometry = instances.geometry_for(self.plan, gate.smallest_object)
         return Reading(geometry, gate.foreground, TILE_VOXELS[self.plan.architecture.axes])
 
     def _score(self, network: UNet, asked: Sequence[Example]) -> float | None:

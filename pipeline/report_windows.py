@@ -68,7 +68,7 @@ def windows(p: Prediction, view: View, bundle: Path, count: int) -> list[Window]
     smallest = float(p.made["recipe"]["settings"]["predict"]["smallest_object"])
     foreground = float(p.made["recipe"]["settings"]["predict"]["foreground"])
     reading = Reading(
-        instances.geometry(card.diameter_voxels, smallest, card.unit_voxels, card.hops),
+        instances.geometry_for(card, smallest),
         foreground,
         WINDOW_VOXELS[p.volume.space],
     )

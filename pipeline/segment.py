@@ -124,8 +124,7 @@ class Segment:
             said, (unit, *_) = card.detector, card.unit_voxels
             how = Gathering(unit, said.reach, said.catch, said.apart)
             return Discs(how, max(card.diameter_voxels) / 2)
-        smallest = self.settings.smallest_object
-        return instances.geometry(card.diameter_voxels, smallest, card.unit_voxels, card.hops)
+        return instances.geometry_for(card, self.settings.smallest_object)
 
     def grid(self, card: Card) -> Grid:
         """The tiles of the image."""

@@ -118,9 +118,7 @@ def _assemble(
     learned: dict[str, Tensor] = (
         members.learned(building / "whole") if promoted else bases.learned(str(base))
     )
-    geometry = instances.geometry(
-        plan.diameter_voxels, task.finetune.gate.smallest_object, plan.unit_voxels, plan.hops
-    )
+    geometry = instances.geometry_for(plan, task.finetune.gate.smallest_object)
     bundles.write(
         building,
         learned,

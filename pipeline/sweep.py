@@ -98,8 +98,8 @@ class Sweep(ABC):
         self.shape = np.asarray(self.grid.shape)
         self.boxes = self._ordered(boxes)
         self.device = threading.Lock()
-        self.votes: dict[tuple[Box, Key], Any] = {}
-        self.centres: dict[tuple[Box, Key], Any] = {}
+        self.votes: dict[Box, dict[Key, Any]] = {}
+        self.centres: dict[Box, dict[Key, Any]] = {}
         self.labels: dict[Box, Labels] = {}
         self.owned: dict[Box, list[Ids]] = {}
         self.writing: list[Future[None]] = []
@@ -150,6 +150,7 @@ class Sweep(ABC):
     def _labelling_one(self, box: Box, tasks: Tasks, seen: Mapping[Key, str]) -> list[str]:
         """Add what labels a shard from tiles that are seen, or will be by these tasks."""
         near, reach = self.around[box], self.geometry
+        self.votes[box], self.centres[box] = {}, {}
         self.labels[box], self.owned[box] = Labels.empty(self._split(box)[1].shape), []
 
         def after(done: Mapping[Key, str], part: Box, halo: tuple[int, ...]) -> list[str]:
@@ -170,16 +171,17 @@ class Sweep(ABC):
         return last
 
     def _vote(self, box: Box, key: Key, part: Box) -> None:
-        self.votes[box, key] = self._cast(key, part)
+        self.votes[box][key] = self._cast(key, part)
 
     def _find(self, box: Box, key: Key, part: Box) -> None:
         near = self._tiles(key[0], part, self.geometry.voting)
-        self.centres[box, key] = self._found(key[0], part, [self.votes[box, k] for k in near])
+        votes = self.votes[box]
+        self.centres[box][key] = self._found(key[0], part, [votes[k] for k in near])
 
     def _known(self, box: Box, key: Key) -> list[Any]:
         """Centres that may own what a shard and a tile share."""
         part = key[1].intersection(self.around[box].core)
-        return [self.centres[box, k] for k in self._tiles(key[0], part, self.geometry.owning)]
+        return [self.centres[box][k] for k in self._tiles(key[0], part, self.geometry.owning)]
 
     def _split(self, box: Box) -> tuple[int, Box]:
         """Frame and spatial box of a box of the label volume, which has no channels."""
@@ -279,11 +281,7 @@ class Sweep(ABC):
         return rows
 
     def _hand_over(self, writer: Executor, box: Box) -> None:
-        near = self.around[box]
-        for key in self._tiles(near.frame, near.voting):
-            del self.votes[box, key]
-        for key in self._tiles(near.frame, near.owning):
-            del self.centres[box, key]
+        del self.votes[box], self.centres[box]
         self.writing.append(writer.submit(self._write, box))
 
     def _write(self, box: Box) -> None:

@@ -39,7 +39,6 @@ def bundle(folder: Path) -> None:
         diameter_um=DIAMETER_UM,
         voxel_size_um=VOXEL_UM,
         unit_voxels=(7.0, 7.0),
-        hops=0,
         channel="channel_0",
         optics=None,
         receptive_field=topology.receptive_field(ARCHITECTURE),

@@ -81,7 +81,6 @@ class Bench:
             channel="DNA",
             optics=None,
             unit_voxels=(7.0,) * len(space),
-            hops=0,
             receptive_field=(11,) * len(space),
             reach=(9,) * len(space),
             base=None,

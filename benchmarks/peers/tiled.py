@@ -58,9 +58,7 @@ def chunks(store: Path, bundle: Path, settings: Predict, sides: tuple[int, ...])
     torch.set_num_threads(1)
     exported, card = weights.load(bundle)
     volume = volumes.open_volume(store)
-    geometry = instances.geometry(
-        card.diameter_voxels, settings.smallest_object, card.unit_voxels, card.hops
-    )
+    geometry = instances.geometry_for(card, settings.smallest_object)
     reached = zip(
         topology.receptive_field(card.network), geometry.reach, card.network.stride, strict=True
     )
