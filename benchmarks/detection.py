@@ -6,9 +6,11 @@ annotations, of the same candidates and of other methods' candidates.
 """
 
 import argparse
+import multiprocessing
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seeds", type=int, default=1, help="trainings with each crop (default: 1)")
     add("--steps", type=int, default=200, help="of a training (default: 200)")
     add("--tests", type=int, help="images of each kind to be measured on (default: all)")
+    add("--processes", type=int, default=1, help="that train at once (default: 1)")
     add("--peers", type=Path, default=runner.PYTHON, help="Python of the peers' environment")
 
 
@@ -77,14 +80,13 @@ def measure(options: argparse.Namespace) -> Measurement:
         kinds = options.kinds or ["beads"]
         less = {"kinds": kinds, "crops": 1, "steps": min(100, options.steps), "tests": 1}
         options = argparse.Namespace(**vars(options) | less)
-    torch.set_num_threads(1)
+    _alone()
     peer = Trackpy(options.peers)
     version = peer.version
     figures: list[Figure] = []
     losses, seconds, well, first = [], [], [], []
     for kind in _kinds(options):
-        asked = tqdm(range(options.crops * options.seeds), desc=kind.name)
-        tried = [_outcome(kind, number, options) for number in asked]
+        tried = _tried(kind, options)
         outcomes = [outcome for outcome in tried if outcome]
         hopeless = len(tried) - len(outcomes)
         well += [False] * hopeless
@@ -128,6 +130,20 @@ def _together(
         name = f"trainings within {LIKE_BEST:g} F1 of the best of their kind"
         figures.append(Figure.of(name, [float(np.mean(well))], "", Target(">=", 0.95)))
     return figures
+
+
+def _tried(kind: Kind, options: argparse.Namespace) -> list[Outcome | None]:
+    """The outcome of each training, in the order of their numbers."""
+    count = options.crops * options.seeds
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.processes, context, initializer=_alone) as pool:
+        asked = pool.map(_outcome, [kind] * count, range(count), [options] * count)
+        return list(tqdm(asked, desc=kind.name, total=count))
+
+
+def _alone() -> None:
+    """One core a process."""
+    torch.set_num_threads(1)
 
 
 def _outcome(kind: Kind, number: int, options: argparse.Namespace) -> Outcome | None:
@@ -176,10 +192,9 @@ def _trained(kind: Kind, drawn: int, seed: int, steps: int) -> tuple[Detector | 
                 architecture = topology.design("yx", (1.0, 1.0), "d4", 32, 2)
                 learned = bases.learned(BASE)
                 lesson = _lesson(crop, steps)
-                return (
-                    detectors.train([crop], architecture, learned, UNIT, lesson, seed, grounds),
-                    refused,
-                )
+                found = detectors.train([crop], architecture, learned, UNIT, lesson, seed, grounds)
+                # the steerable one can't travel between processes, and nothing here asks for it
+                return replace(found, trained=found.network), refused
             except ValueError as fault:
                 tqdm.write(f"{kind.name}: refused: {fault}")
                 refused += 1
