@@ -15,6 +15,10 @@ PITCH = 27
 """Voxels between neighbouring objects; odd, so that objects lie at all phases of the network."""
 FINE = 4
 """Points per voxel and axis at which an extended object's light is taken."""
+ROWS = 16
+"""Objects along each side of a field."""
+DRAWS = 100
+"""Places and angles over which a bound is the root mean square."""
 SIGMA = 1.3
 """Standard deviation of the spots, in voxels."""
 Profile = Callable[[Floats, Floats], Floats]

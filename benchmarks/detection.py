@@ -18,11 +18,12 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from benchmarks import diffusion, placed, spotters
+from benchmarks import detection_protocol, diffusion, placed, spotters
 from benchmarks.measurement import Figure, Measurement, Target, environment
-from benchmarks.peers import runner
+from benchmarks.peers import spotting
+from benchmarks.peers.spotting import Lodestar, Trackpy
 from benchmarks.placed import Kind, Placed
-from benchmarks.spotters import Candidates, Trackpy
+from benchmarks.spotters import Candidates
 from pipeline import bases, detectors, points, topology
 from pipeline.crops import Crop, Range
 from pipeline.detectors import Detector
@@ -35,8 +36,6 @@ BASE = "spots_2d"
 SIDES = (2.0, 1.6, 2.5)
 """Sides of crops, in diameters, that are tried in this order until a crop is accepted."""
 SMALLEST_SIDE = 17
-EXPONENTS = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Of the weights in a score made of weight and agreement, as LodeSTAR has it."""
 LIKE_BEST = 0.02
 """F1 below the best of its trainings within which a training has come out well."""
 
@@ -50,6 +49,8 @@ class Outcome:
     images: as the network saw them, with places in its voxels.
     found: all candidates of each image, by what the decision goes by; 1 is its threshold.
     tuned: the best F1 of LodeSTAR's score over its exponents, and over all thresholds.
+    lodestar: that of deeplay's LodeSTAR over its exponents and quantiles, where it was asked.
+    steps: that LodeSTAR took, and those of its whole recipe.
     """
 
     kind: Kind
@@ -59,6 +60,8 @@ class Outcome:
     tuned: float
     seconds: float
     refused: int
+    lodestar: float | None
+    steps: tuple[int, int]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, default=200, help="of a training (default: 200)")
     add("--tests", type=int, help="images of each kind to be measured on (default: all)")
     add("--processes", type=int, default=1, help="that train at once (default: 1)")
-    add("--peers", type=Path, default=runner.PYTHON, help="Python of the peers' environment")
+    spotting.add_arguments(parser)
 
 
 def measure(options: argparse.Namespace) -> Measurement:
@@ -84,7 +87,7 @@ def measure(options: argparse.Namespace) -> Measurement:
     peer = Trackpy(options.peers)
     version = peer.version
     figures: list[Figure] = []
-    losses, seconds, well, first = [], [], [], []
+    losses, seconds, well, first, steps = [], [], [], [], []
     for kind in _kinds(options):
         tried = _tried(kind, options)
         outcomes = [outcome for outcome in tried if outcome]
@@ -108,9 +111,11 @@ def measure(options: argparse.Namespace) -> Measurement:
         if kind.movie and version:
             figures += diffusion.figures(kind, outcomes, peer)
         seconds += [outcome.seconds for outcome in outcomes]
+        steps += [outcome.steps for outcome in outcomes if outcome.lodestar is not None]
         first += [float(outcome.detector.attempts == 1) for outcome in outcomes]
     figures += _together(losses, seconds, well, first)
-    return Measurement("detection", _told(options, version), environment(), tuple(figures))
+    told = detection_protocol.told(options, BASE, version, steps)
+    return Measurement("detection", told, environment(), tuple(figures))
 
 
 def _kinds(options: argparse.Namespace) -> Iterator[Kind]:
@@ -152,7 +157,7 @@ def _outcome(kind: Kind, number: int, options: argparse.Namespace) -> Outcome | 
     None where no crop so drawn can be learned from.
     """
     begun = time.process_time()
-    detector, refused = _trained(kind, number % options.crops, number, options.steps)
+    detector, crop, refused = _trained(kind, number % options.crops, number, options.steps)
     if not detector:
         return None
     seconds = time.process_time() - begun
@@ -173,13 +178,22 @@ def _outcome(kind: Kind, number: int, options: argparse.Namespace) -> Outcome | 
     radius = kind.radius / kind.factor
     tuned = 0.0
     if images:
-        each = [[one[n] for one in scored] for n in range(len(EXPONENTS))]
+        each = [[one[n] for one in scored] for n in range(len(spotting.EXPONENTS))]
         tuned = max(spotters.best(one, images, radius)[0] for one in each)
-    return Outcome(kind, detector, images, tuple(found), tuned, seconds, refused)
+    lodestar, steps = None, (0, 0)
+    if images and options.lodestar_seconds:
+        peer = Lodestar(options.lodestar, options.lodestar_seconds)
+        model = peer.learned(crop, number)
+        tried = model.found([image.voxels for image in images])
+        lodestar = max(spotters.f1_of(each.places, images, radius) for each in tried)
+        steps = model.steps, model.full_steps
+    return Outcome(kind, detector, images, tuple(found), tuned, seconds, refused, lodestar, steps)
 
 
-def _trained(kind: Kind, drawn: int, seed: int, steps: int) -> tuple[Detector | None, int]:
-    """A detector from the crop so drawn, and how many crops were refused before it."""
+def _trained(
+    kind: Kind, drawn: int, seed: int, steps: int
+) -> tuple[Detector | None, npt.NDArray[np.float32], int]:
+    """A detector from the crop so drawn, the crop, and how many were refused before it."""
     refused = 0
     grounds = [placed.coarse(shot.voxels, kind.factor) for shot in kind.shots]
     for size in SIDES:
@@ -194,11 +208,11 @@ def _trained(kind: Kind, drawn: int, seed: int, steps: int) -> tuple[Detector | 
                 lesson = _lesson(crop, steps)
                 found = detectors.train([crop], architecture, learned, UNIT, lesson, seed, grounds)
                 # the steerable one can't travel between processes, and nothing here asks for it
-                return replace(found, trained=found.network), refused
+                return replace(found, trained=found.network), small, refused
             except ValueError as fault:
                 tqdm.write(f"{kind.name}: refused: {fault}")
                 refused += 1
-    return None, refused
+    return None, np.zeros((0, 0), np.float32), refused
 
 
 def _lesson(crop: Crop, steps: int) -> Lesson:
@@ -231,7 +245,7 @@ def everything(
             said.places[kept],
             (share * np.log(said.information) - 2 * (1 - share) * agreement)[kept],
         )
-        for share in EXPONENTS
+        for share in spotting.EXPONENTS
     ]
     return Candidates(said.places, decided), agreeing
 
@@ -260,9 +274,15 @@ def _kind_figures(kind: Kind, outcomes: list[Outcome], peer: Trackpy | None) -> 
             "",
         ),
     ]
+    theirs = [outcome.lodestar for outcome in outcomes if outcome.lodestar is not None]
+    if theirs:
+        name = f"{kind.name}: deeplay's LodeSTAR, best exponent and quantile, F1"
+        rows.append(Figure.of(name, theirs, ""))
     other = {"Laplacian of Gaussian": [spotters.laplacian(i, diameter, dark) for i in images]}
     if peer:
-        other["trackpy"] = peer.locate(images, diameter, dark)
+        # as of a camera of 8 bits: trackpy's thresholds suppose such
+        counts = [np.clip(np.rint(100 * i.voxels + 50), 0, 255).astype(np.uint8) for i in images]
+        other["trackpy"] = peer.locate(counts, diameter, dark)
     for name, found in other.items():
         score = spotters.best(found, images, radius)[0]
         rows.append(Figure.of(f"{kind.name}: {name}, best threshold, F1", [score], ""))
@@ -282,31 +302,3 @@ def _precision(fits: Floats, outcomes: list[Outcome]) -> list[Figure]:
         off.append(float(np.sqrt(np.square(each - each.mean(axis=0)).mean())))
     name = "beads: root mean square difference from Gaussian fits, along one axis"
     return [Figure.of(name, off, "voxels")]
-
-
-def _told(options: argparse.Namespace, version: str | None) -> tuple[str, ...]:
-    images = f"at most {options.tests} images of each kind" if options.tests else "all test images"
-    return (
-        (
-            f"{options.crops} crops of each kind, with {options.seeds} trainings each, of "
-            f"{options.steps} steps from the base {BASE}, the same settings for all; measured on "
-            f"{images}, none of which was learned from. A crop is of an object drawn from the "
-            "clearer half of those that stand free; where it is refused, of the next; 'hopeless' "
-            "is a training for which all were. The images that crops are of are also seen without "
-            "their annotations: as grounds of scenes, and to decide how bright an object must be. "
-            "Spots are learned from on the left third of their image."
-        ),
-        (
-            "Objects wider than 11 voxels are looked at on a coarser level, by all methods. Found "
-            f"is what lies within {placed.SPOT_RADIUS:g} voxels of a spot, half a diameter of "
-            "others' middle. Of smears the green channel is seen."
-        ),
-        (
-            "'best threshold' is chosen on the test annotations themselves, for each kind: what no "
-            "user can have. LodeSTAR's score is weight and agreement of the votes to exponents "
-            "that sum to 1, of our networks' votes: its own network was not run. Laplacian of "
-            "Gaussian: maxima over three widths. Both it and trackpy are told diameter and "
-            "polarity. Spotiflow was not run: its weights come from a hub, not with the package."
-        ),
-        f"trackpy {version}." if version else "trackpy: not measured, it is not installed.",
-    )

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from benchmarks.measurement import Figure, Target
+from benchmarks.peers.spotting import Trackpy
 from benchmarks.placed import Kind
-from benchmarks.spotters import Trackpy
 from pipeline import detectors, points
 from pipeline.detectors import Detector
 

@@ -1,22 +1,25 @@
 """How near a detector that learned from one unlabelled crop comes to the Cramer-Rao bound.
 
 Objects are simulated, so that their places are known. Beside it, on the same images: maximum
-likelihood that is told what the object looks like, radial symmetry and the centroid.
+likelihood that is told what the object looks like, radial symmetry, the centroid, trackpy, and
+LodeSTAR on the same crop.
 """
 
 import argparse
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks import appearances, estimators
-from benchmarks.appearances import PITCH, SHAPES, Field
+from benchmarks import appearances, localisation_protocol, rivals
+from benchmarks.appearances import SHAPES, Field
 from benchmarks.measurement import Figure, Measurement, Target, environment
+from benchmarks.peers import spotting
+from benchmarks.peers.spotting import Lodestar, LodestarModel, Trackpy
+from benchmarks.rivals import Errors
 from pipeline import bases, detectors, points, topology
 from pipeline.crops import Crop, Range
 from pipeline.detectors import Detector
@@ -31,12 +34,6 @@ UNIT = 4.0
 BASE = "spots_2d"
 CROP_SIDE = {"spot": 17}
 OTHER_CROP_SIDE = 27
-WINDOW = 6
-"""Half-width of the windows of the other estimators around a spot; around others 2 voxels more."""
-ROWS = 16
-MOST_LOST = 0.01
-"""Fraction of objects not found above which errors are judged by no target."""
-DRAWS = 100
 REFINED = "one crop, refined"
 
 
@@ -53,24 +50,20 @@ class Scale:
 
 
 @dataclass(frozen=True, slots=True)
-class Errors:
-    """What a method got wrong.
+class Trained:
+    """A training's outcome, and what of its crop others need."""
 
-    Attributes
-    ----------
-    off: estimates less places, `(n, 2)`.
-    missed: objects that it did not find.
-    false: what it found where no object is.
-    """
+    detector: Detector
+    scale: Scale
+    crop: npt.NDArray[np.float32]
 
-    off: Floats
-    missed: int
-    false: int = 0
 
-    @property
-    def lost(self) -> float:
-        """Fraction of the objects that were not found."""
-        return self.missed / (self.missed + len(self.off))
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """Other people's methods, where they are installed; `lodestar` as it learned from a crop."""
+
+    trackpy: Trackpy | None
+    lodestar: LodestarModel | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--objects", type=int, default=2500, help="per condition, at least (default: 2500)")
     add("--steps", type=int, default=500, help="of a training (default: 500)")
     add("--seeds", type=int, default=1, help="trainings per shape and background (default: 1)")
+    spotting.add_arguments(parser)
 
 
 def measure(options: argparse.Namespace) -> Measurement:
@@ -94,8 +88,13 @@ def measure(options: argparse.Namespace) -> Measurement:
         less = {"shapes": ["spot"], "photons": [1000.0], "backgrounds": [10.0], "objects": 250}
         options = argparse.Namespace(**vars(options) | less | {"steps": min(150, options.steps)})
     torch.set_num_threads(1)
+    trackpy = Trackpy(options.peers)
+    versions = {"trackpy": trackpy.version, "LodeSTAR": None}
+    lodestar = Lodestar(options.lodestar, options.lodestar_seconds)
+    if options.lodestar_seconds:
+        versions["LodeSTAR"] = lodestar.version
     figures: list[Figure] = []
-    seconds, attempts = [], []
+    seconds, attempts, models = [], [], []
     for shape in options.shapes:
         for background in options.backgrounds:
             trained = []
@@ -103,19 +102,22 @@ def measure(options: argparse.Namespace) -> Measurement:
                 begun = time.process_time()
                 trained.append(_trained(shape, background, options, seed))
                 seconds.append(time.process_time() - begun)
-                attempts.append(trained[-1][0].attempts)
+                attempts.append(trained[-1].detector.attempts)
+            peers = Peers(trackpy if versions["trackpy"] else None)
+            if versions["LodeSTAR"]:
+                models.append(lodestar.learned(trained[0].crop, 0))
+                peers = replace(peers, lodestar=models[-1])
             for photons in options.photons:
-                figures += _condition(shape, photons, background, trained, options)
+                figures += _condition(shape, photons, background, trained, peers, options)
     spent = Target("<=", 120.0)
     figures.append(Figure.of("training: time of one core", seconds, "s", spent))
     first = float(np.mean([count == 1 for count in attempts]))
     figures.append(Figure.of("trainings that converge at the first attempt", [first], ""))
-    return Measurement("localisation", _told(options), environment(), tuple(figures))
+    told = localisation_protocol.told(options, BASE, versions, models)
+    return Measurement("localisation", told, environment(), tuple(figures))
 
 
-def _trained(
-    shape: str, background: float, options: argparse.Namespace, seed: int
-) -> tuple[Detector, Scale]:
+def _trained(shape: str, background: float, options: argparse.Namespace, seed: int) -> Trained:
     generator = np.random.default_rng([seed, SHAPES.index(shape), int(background)])
     side = CROP_SIDE.get(shape, OTHER_CROP_SIDE)
     photons = options.crop_photons * (1 if shape == "spot" else 10)
@@ -124,7 +126,8 @@ def _trained(
     image = generator.poisson(photons * light(place) + background).astype(float)
     scale = Scale(0.8 * background, float(np.quantile(image, 0.99)))
     noise = Noise(1.0, 0.0, 1e-3).normalised(scale.low, scale.high)
-    crop = Crop.of(scale.normalised(image), noise, f"the crop of a {shape}")
+    seen = scale.normalised(image)
+    crop = Crop.of(seen, noise, f"the crop of a {shape}")
     lesson = Lesson(
         steps=options.steps,
         learning_rate=0.006,
@@ -139,7 +142,8 @@ def _trained(
     architecture = topology.design("yx", (1.0, 1.0), "d4", 32, 2)
     try:
         learned = bases.learned(BASE)
-        return detectors.train([crop], architecture, learned, UNIT, lesson, seed), scale
+        found = detectors.train([crop], architecture, learned, UNIT, lesson, seed)
+        return Trained(found, scale, seen)
     except ValueError as fault:
         raise RuntimeError(f"{shape}, background {background:g}, seed {seed}: {fault}") from fault
 
@@ -148,22 +152,23 @@ def _condition(
     shape: str,
     photons: float,
     background: float,
-    trained: list[tuple[Detector, Scale]],
+    trained: list[Trained],
+    peers: Peers,
     options: argparse.Namespace,
 ) -> list[Figure]:
     """The figures of one kind of object, each value one training's."""
     generator = np.random.default_rng([1, SHAPES.index(shape), int(photons), int(background)])
     name = f"{shape}, {photons:g} photons, background {background:g}"
-    bound = appearances.bound(shape, photons, background, DRAWS, generator)
+    bound = appearances.bound(shape, photons, background, appearances.DRAWS, generator)
     fields = [
-        appearances.field(shape, photons, background, ROWS, generator)
-        for _ in range(math.ceil(options.objects / ROWS**2))
+        appearances.field(shape, photons, background, appearances.ROWS, generator)
+        for _ in range(math.ceil(options.objects / appearances.ROWS**2))
     ]
     turned = shape == "crescent"
     figures = [Figure.of(f"{name}: bound", [bound], "voxels")]
     found = [
-        [detectors.points(detector, scale.normalised(field.image)) for field in fields]
-        for detector, scale in trained
+        [detectors.points(one.detector, one.scale.normalised(field.image)) for field in fields]
+        for one in trained
     ]
     ours = [_ours(each, fields, turned) for each in found]
     limit = Target("<=", 1.08 if shape == "spot" else 1.15)
@@ -173,12 +178,20 @@ def _condition(
     covered = {"one crop": [coverage for _, coverage in ours]}
     if shape == "spot":
         again = [
-            _ours(_refined(each, scale, fields), fields, turned)
-            for each, (_, scale) in zip(found, trained, strict=True)
+            _ours(_refined(each, one.scale, fields), fields, turned)
+            for each, one in zip(found, trained, strict=True)
         ]
         rows.append((REFINED, [errors for errors, _ in again], limit))
         covered[REFINED] = [coverage for _, coverage in again]
-    rows += [(other, [_other(other, shape, fields)], None) for other in _able(shape)]
+    rows += [
+        (other, [rivals.estimated(other, shape, fields)], None) for other in rivals.able(shape)
+    ]
+    if peers.trackpy and not turned:
+        rows.append(("trackpy", [rivals.trackpy(peers.trackpy, shape, fields)], None))
+    if peers.lodestar:
+        normalised = trained[0].scale.normalised
+        theirs = rivals.lodestar(peers.lodestar, normalised, fields, turned)
+        rows.append(("deeplay's LodeSTAR", [theirs], None))
     for method, results, goal in rows:
         figures += _judged(f"{name}: {method}", results, goal, bound)
     for method, coverage in covered.items():
@@ -188,7 +201,7 @@ def _condition(
 
 def _judged(name: str, results: list[Errors], goal: Target | None, bound: float) -> list[Figure]:
     # Who leaves out what is hard to find has small errors: that reaches no target.
-    target = goal if max(errors.lost for errors in results) <= MOST_LOST else None
+    target = goal if max(errors.lost for errors in results) <= rivals.MOST_LOST else None
     ratios = [_rms(errors.off) / bound for errors in results]
     biases = [float(np.abs(errors.off.mean(axis=0)).max()) / bound for errors in results]
     figures = [Figure.of(f"{name}, error over bound", ratios, "", target)]
@@ -218,94 +231,11 @@ def _rms(off: Floats) -> float:
 
 
 def _ours(every: list[Points], fields: list[Field], turned: bool) -> tuple[Errors, float]:
-    """Errors of what a detector found, and how often a place is within one stated deviation.
-
-    Where an object has no centre of symmetry, where it is is a matter of definition: the mean
-    offset in the object's own frame is taken off.
-    """
-    off, deviations, angles, missed, false = [], [], [], 0, 0
+    """Errors of what a detector found, and how often a place is within one stated deviation."""
+    errors = rivals.matched([found.places for found in every], fields, turned)
+    deviations = []
     for found, field in zip(every, fields, strict=True):
-        own, theirs = points.matched(found.places, field.places, 3.0)
-        off.append(found.places[own] - field.places[theirs])
+        own, _ = points.matched(found.places, field.places, rivals.FOUND)
         deviations.append(found.deviations[own])
-        angles.append(field.angles[theirs])
-        missed += len(field.places) - len(own)
-        false += len(found.places) - len(own)
-    errors = np.concatenate(off)
-    if turned:
-        errors = _without_offset(errors, np.concatenate(angles))
-    covered = np.abs(errors) <= np.concatenate(deviations)[:, None]
-    return Errors(errors, missed, false), float(covered.mean())
-
-
-def _without_offset(off: Floats, angles: Floats) -> Floats:
-    """Errors less their mean in the frame of objects that are turned by `angles`."""
-    turns = np.exp(1j * angles)
-    flat = off[:, 0] + 1j * off[:, 1]
-    flat = flat - (flat / turns).mean() * turns
-    return np.stack([flat.real, flat.imag], axis=1)
-
-
-def _able(shape: str) -> tuple[str, ...]:
-    """Which others can be asked: those of symmetric objects say nothing of a crescent."""
-    likely = ("maximum likelihood",)
-    return likely if shape == "crescent" else (*likely, "radial symmetry", "centroid")
-
-
-def _other(method: str, shape: str, fields: list[Field]) -> Errors:
-    """Errors of another method, which is told within half a voxel where each object is."""
-    half = WINDOW if shape == "spot" else WINDOW + 2
-    plain: dict[str, Callable[[Floats], Floats]] = {
-        "centroid": estimators.centroid,
-        "radial symmetry": estimators.radial_symmetry,
-    }
-    off, missed = [], 0
-    for field in fields:
-        for place, angle in zip(field.places, field.angles, strict=True):
-            corner = np.rint(place).astype(int) - half
-            window = field.image[tuple(slice(a, a + 2 * half + 1) for a in corner)]
-            found: Floats | None
-            if method in plain:
-                found = plain[method](window)
-            else:
-                light = appearances.appearance(shape, angle, window.shape)
-                found = estimators.maximum_likelihood(window, light, np.full(2, float(half)))
-            if found is None or np.abs(found + corner - place).max() > 3:
-                missed += 1
-            else:
-                off.append(found + corner - place)
-    return Errors(np.array(off).reshape(-1, 2), missed)
-
-
-def _told(options: argparse.Namespace) -> tuple[str, ...]:
-    count = math.ceil(options.objects / ROWS**2) * ROWS**2
-    return (
-        (
-            f"{count} objects per condition, {PITCH} voxels apart, each at a random place within "
-            "its voxel and at a random angle, with Poisson noise alone. Spots are Gaussian, of "
-            f"standard deviation {appearances.SIGMA:g} voxels, integrated over voxels."
-        ),
-        (
-            f"One crop per shape, background and seed, of {options.crop_photons:g} photons for "
-            f"spots and {10 * options.crop_photons:g} for others, serves all numbers of photons. "
-            f"Training: {options.steps} steps from the base {BASE}, the same settings for all; "
-            f"each of {options.seeds} seeds has a crop of its own."
-        ),
-        (
-            "The bound is the numeric Cramer-Rao bound of place, brightness and background "
-            f"together on {PITCH} x {PITCH} voxels, the root mean square over {DRAWS} places and "
-            "angles. Errors are root mean square over both axes, of objects found within 3 voxels; "
-            f"how many are not is told where there are any; where more than {MOST_LOST:.0%} are "
-            "not, errors are those of what is easiest to find, and no target is judged. A ratio is "
-            "uncertain by 1.0 % with 2,500 objects."
-        ),
-        (
-            "Maximum likelihood is told the object's exact appearance and angle; it, radial "
-            "symmetry and the centroid are told where each object is to half a voxel, and see "
-            f"windows of {2 * WINDOW + 1} voxels (spots) or {2 * WINDOW + 5}. One crop is told "
-            f"nothing; '{REFINED}', for spots, is told optics and camera, as predict is with "
-            "predict.refinement. Of a crescent, whose centre is a matter of definition, the mean "
-            "offset in its own frame is taken off."
-        ),
-        "Not compared: trackpy and deeplay's LodeSTAR. Places are relative to the voxel's middle.",
-    )
+    covered = np.abs(errors.off) <= np.concatenate(deviations)[:, None]
+    return errors, float(covered.mean())

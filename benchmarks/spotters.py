@@ -3,21 +3,14 @@
 A method gives candidates, each with a strength; a threshold on strengths says which are objects.
 """
 
-import json
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, sparse, spatial
 from scipy.sparse import csgraph
 
-from benchmarks.peers import exchange
 from benchmarks.placed import Placed
 
 Floats = npt.NDArray[np.float64]
@@ -39,11 +32,16 @@ def f1(
     found: Sequence[Candidates], images: Sequence[Placed], radius: float, threshold: float
 ) -> float:
     """F1 over all images of the candidates of this strength and more."""
+    kept = [each.places[each.strengths >= threshold] for each in found]
+    return f1_of(kept, images, radius)
+
+
+def f1_of(found: Sequence[Floats], images: Sequence[Placed], radius: float) -> float:
+    """F1 over all images of places."""
     hits = said = wanted = 0
-    for each, image in zip(found, images, strict=True):
-        kept = each.places[each.strengths >= threshold]
-        hits += _pairs(kept, image.places, radius)
-        said += len(kept)
+    for places, image in zip(found, images, strict=True):
+        hits += _pairs(places, image.places, radius)
+        said += len(places)
         wanted += len(image.places)
     return 2 * hits / max(1, said + wanted)
 
@@ -86,53 +84,3 @@ def laplacian(image: Placed, diameter: float, dark: bool) -> Candidates:
     peak = ndimage.maximum_filter(space, (3, 2 * near + 1, 2 * near + 1), mode="nearest") == space
     at = np.argwhere(peak & (space > 0))
     return Candidates(at[:, 1:].astype(float), space[tuple(at.T)])
-
-
-@dataclass(frozen=True, slots=True)
-class Trackpy:
-    """trackpy, in the peers' environment."""
-
-    python: Path
-
-    @property
-    def version(self) -> str | None:
-        """None where it is not installed."""
-        try:
-            return self._call("version").strip()
-        except (OSError, RuntimeError):
-            return None
-
-    def locate(self, images: Sequence[Placed], diameter: float, dark: bool) -> list[Candidates]:
-        """Candidates in each image, by mass; `diameter` is made odd."""
-        job = {"diameter": 2 * int(diameter // 2) + 1, "dark": dark}
-        given = [{"image": image.voxels} for image in images]
-        folder = self._asked("locate", job, "images", given)
-        found = exchange.read(folder / "found")
-        shutil.rmtree(folder)
-        return [Candidates(each["places"], each["masses"]) for each in found]
-
-    def diffusion(
-        self, frames: Sequence[Floats], um_per_pixel: float, frames_per_s: float
-    ) -> dict[str, float]:
-        """`exponent` and `prefactor` of the mean-squared displacement, in um^2/s, and `tracks`."""
-        job = {"um_per_pixel": um_per_pixel, "frames_per_s": frames_per_s}
-        folder = self._asked("diffuse", job, "points", [{"places": each} for each in frames])
-        said: dict[str, float] = json.loads((folder / "said.json").read_text("utf-8"))
-        shutil.rmtree(folder)
-        return said
-
-    def _asked(
-        self, task: str, job: dict[str, Any], name: str, given: list[dict[str, Any]]
-    ) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix="equiscope-trackpy-"))
-        (folder / "job.json").write_text(json.dumps(job), "utf-8")
-        exchange.write(folder / name, given)
-        self._call(task, str(folder))
-        return folder
-
-    def _call(self, *arguments: str) -> str:
-        command = [str(self.python), "-m", "benchmarks.peers.trackpy_peer", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"trackpy failed:\n{done.stderr[-2000:]}")
-        return done.stdout

@@ -1,8 +1,8 @@
 """trackpy: spots by band pass and centroid, and tracks. Runs in the peers' environment.
 
-Calls are a folder with `job.json`: `locate` finds, in each of `images/0000.npz`, what could be a
-particle, with its mass; `diffuse` links `points/0000.npz`, one file a frame, and fits the power law
-of the mean-squared displacement, as trackpy's walkthrough does.
+Calls are a folder with `job.json`: `locate` finds, in each of `images/0000.npz`, of counts, what
+could be a particle, with its mass; `diffuse` links `points/0000.npz`, one file a frame, and fits
+the power law of the mean-squared displacement, as trackpy's walkthrough does.
 """
 
 import argparse
@@ -22,9 +22,7 @@ def locate(folder: Path, job: dict[str, Any]) -> None:
     trackpy = import_module("trackpy")
     found = []
     for arrays in exchange.read(folder / "images"):
-        # counts, as of a camera of 8 bits: trackpy's thresholds suppose such
-        counts = np.clip(np.rint(100 * arrays["image"] + 50), 0, 255).astype(np.uint8)
-        table = trackpy.locate(counts, job["diameter"], minmass=0, invert=job["dark"])
+        table = trackpy.locate(arrays["image"], job["diameter"], minmass=0, invert=job["dark"])
         places = np.stack([table["y"], table["x"]], axis=1) if len(table) else np.zeros((0, 2))
         masses = np.asarray(table["mass"]) if len(table) else np.zeros(0)
         found.append({"places": places, "masses": masses})
