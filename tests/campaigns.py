@@ -247,7 +247,7 @@ def planned(folder: Path, *options: str, profile: str = "local") -> set[str]:
 
 def finished(folder: Path, **options: Any) -> Path:
     """A planar campaign that has run to its end in one go; made at the first call."""
-    if not folder.exists():
+    if not (folder / "results/report/campaign.json").exists():
         planar(folder, **options)
         finish(folder)
     return folder

@@ -17,9 +17,8 @@ CHECK = Path(__file__).with_name("crate_check.py")
 
 
 @pytest.fixture
-def results(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+def results(reference: Path, tmp_path: Path) -> Path:
     """Results of a finished campaign, as the workflow left them."""
-    reference = campaigns.finished(tmp_path_factory.getbasetemp() / "finished")
     return campaigns.copy(reference, tmp_path / "campaign") / "results"
 
 

@@ -40,10 +40,9 @@ def outcomes(*options: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pair(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished campaign with two acquisitions. Tests copy it, and leave it as it is."""
-    base = tmp_path_factory.getbasetemp()
-    folder = campaigns.copy(campaigns.finished(base / "finished"), base / "pair")
+    folder = campaigns.copy(reference, tmp_path_factory.getbasetemp() / "pair")
     campaigns.movie(folder, "control", 2, (97, 101), seed=3)
     campaigns.change(
         folder,

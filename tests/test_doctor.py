@@ -210,12 +210,6 @@ def test_files_and_bytes_that_the_disk_has_no_room_for_are_named(
     assert "before compression" in caplog.text
 
 
-@pytest.fixture(scope="session")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A campaign that ran to its end; tests leave it as it is."""
-    return campaigns.finished(tmp_path_factory.getbasetemp() / "finished")
-
-
 def test_counts_are_those_of_the_files_that_come(
     reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

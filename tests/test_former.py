@@ -14,11 +14,8 @@ STORE = Path("results/ingest/wound.ome.zarr")
 
 
 @pytest.fixture
-def waiting(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> str:
+def waiting(reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Name under which labels will wait once the volume is ingested anew. We are in a campaign."""
-    reference = campaigns.finished(tmp_path_factory.getbasetemp() / "finished")
     monkeypatch.chdir(campaigns.copy(reference, tmp_path / "campaign"))
     shutil.copytree(STORE / "labels/nuclei", STORE / "labels/by_hand")
     own = volumes.attributes(STORE / "labels/by_hand")

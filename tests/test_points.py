@@ -37,6 +37,8 @@ from pipeline.noise import Camera
 from pipeline.templates import Template
 from pipeline.tiles import Box
 
+PREDICTED = "results/predict/beads/water.json"
+
 
 @pytest.fixture(scope="session")
 def found(tmp_path_factory):
@@ -312,7 +314,7 @@ def test_outlines_are_not_linked(tmp_path):
 def test_other_tiles_find_the_same_objects(found, tmp_path):
     campaign = campaigns.copy(found, tmp_path / "again")
     campaigns.change(campaign, predict={"tile_voxels": {"yx": [32, 32], "zyx": [8, 32, 32]}})
-    campaigns.finish(campaign)
+    campaigns.finish(campaign, PREDICTED)
     first, second = table(found).sort_index(), table(campaign).sort_index()
     assert first.index.tolist() == second.index.tolist()
     np.testing.assert_allclose(first[["y", "x"]], second[["y", "x"]], atol=0.02)
@@ -379,7 +381,7 @@ def test_a_place_that_a_single_spot_does_not_explain_stays_as_it_was(beside):
 def test_refined_places_are_in_the_table_where_optics_are_known(found, tmp_path):
     campaign = campaigns.copy(found, tmp_path / "refined")
     campaigns.change(campaign, predict={"refinement": "maximum_likelihood"})
-    campaigns.finish(campaign)
+    campaigns.finish(campaign, PREDICTED)
     before, after = table(found).sort_index(), table(campaign).sort_index()
     assert after.index.tolist() == before.index.tolist()
     taken = after["refined"]
@@ -401,7 +403,7 @@ def test_where_optics_are_not_known_the_log_says_that_places_are_not_refined(fou
     campaigns.change(
         campaign, models={"beads": model}, predict={"refinement": "maximum_likelihood"}
     )
-    campaigns.finish(campaign)
+    campaigns.finish(campaign, PREDICTED)
     log = (campaign / "logs/predict/beads/water.log").read_text()
     assert "not refined: the model knows no optics" in log
     assert "refined" not in table(campaign)

@@ -13,11 +13,8 @@ OTHER = "0" * 64
 
 
 @pytest.fixture
-def folder(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def folder(reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished campaign with earlier labels and an earlier model, which is where we are."""
-    reference = campaigns.finished(tmp_path_factory.getbasetemp() / "finished")
     folder = campaigns.copy(reference, tmp_path / "campaign")
     results = folder / "results"
     store = results / "ingest" / "wound.ome.zarr"

@@ -12,11 +12,8 @@ PREDICT = Path("results/predict/nuclei/wound.json")
 
 
 @pytest.fixture
-def folder(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def folder(reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished campaign of one's own, which is where we are."""
-    reference = campaigns.finished(tmp_path_factory.getbasetemp() / "finished")
     monkeypatch.chdir(campaigns.copy(reference, tmp_path / "campaign"))
     return tmp_path / "campaign"
 

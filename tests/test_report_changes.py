@@ -12,11 +12,8 @@ PREDICT = Path("results/predict/nuclei/wound.json")
 
 
 @pytest.fixture
-def folder(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def folder(reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A campaign whose predictions were made anew, with another threshold; we are in it."""
-    reference = campaigns.finished(tmp_path_factory.getbasetemp() / "finished")
     monkeypatch.chdir(campaigns.copy(reference, tmp_path / "campaign"))
     settings = receipts.read(PREDICT)["recipe"]["settings"]
     settings["predict"]["foreground"] = 0.65

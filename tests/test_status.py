@@ -21,12 +21,6 @@ GROUP = 12345
 """Of nobody: files can only have it from their folder."""
 
 
-@pytest.fixture(scope="session")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A campaign that ran to its end; tests leave it as it is."""
-    return campaigns.finished(tmp_path_factory.getbasetemp() / "finished")
-
-
 @pytest.fixture
 def campaign(reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished campaign of one's own, and the place where commands are typed."""
