@@ -87,8 +87,8 @@ def placed(rows: pd.DataFrame, ids: Labels, known: Mapping[str, Array]) -> pd.Da
     """Rows of `parts` with what is known of objects whose centres lie in the box, by their ids.
 
     By name: the place along each axis, `deviation` and, where it is known, `bound`, in voxels of
-    the volume, `refined` (1 or 0, where that is asked for) and `score`. Of other objects there
-    stand zeros, to which other boxes add what they know.
+    the volume, `refined` (1 or 0), `depth_um` and `depth_deviation_um` (where these are asked for)
+    and `score`. Of other objects there stand zeros, to which other boxes add what they know.
     """
     order = np.argsort(ids)
     at = np.searchsorted(rows["label"], ids[order].astype(np.int64))
@@ -286,9 +286,10 @@ def _points(
     Columns, in this order: t, then y and x of the place in voxels, y_um and x_um in um,
     deviation_um (standard deviation of the place along one axis), bound_um (the least that it can
     be, where optics and camera are known), refined (where that is asked for: whether the place is
-    that of maximum likelihood), score (0 to 1; objects have 0.5 and more), voxels and
-    bounding box of the disc, and the intensities in it. A disc has no size or shape of an
-    object's, so there are no columns of these.
+    that of maximum likelihood), depth_um and depth_deviation_um (where these are asked for:
+    distance from focus and its standard deviation, NaN where the place is not refined), score (0 to
+    1; objects have 0.5 and more), voxels and bounding box of the disc, and the intensities in it. A
+    disc has no size or shape of an object's, so there are no columns of these.
     """
     columns: dict[str, Any] = {"t": rows["t"].astype(np.int64)}
     columns |= {axis: rows[f"{PLACED}{axis}"] for axis in axes}
@@ -298,6 +299,9 @@ def _points(
         columns["bound_um"] = rows[f"{PLACED}bound"] * voxel_size_um[axes[-1]]
     if f"{PLACED}refined" in rows:
         columns["refined"] = rows[f"{PLACED}refined"] > 0
+    for name in ("depth_um", "depth_deviation_um"):
+        if f"{PLACED}{name}" in rows:
+            columns[name] = rows[f"{PLACED}{name}"]
     columns |= {"score": rows[f"{PLACED}score"], "voxels": rows["voxels"]}
     for axis in axes:
         columns |= {f"{end}_{axis}": rows[f"{end}_{axis}"] for end in ("first", "last")}

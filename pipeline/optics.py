@@ -159,6 +159,27 @@ def _scalar(optics: Optics, voxel_size_um: tuple[float, ...], sigma: tuple[float
     return np.stack(kernel) if len(sigma) == 3 else kernel[0]
 
 
+def planes(optics: Optics, depths_um: Floats, voxel_um: float, radius: int) -> Floats:
+    """Light of a point in planes at distances from the focus, `(depths, y, x)`, all the same light.
+
+    By scalar diffraction, integrated over square voxels, of which there are `radius` on all sides
+    of the point's. What is beyond them is not among the light that sums to 1: of the amplitudes
+    that leave the pupil, by Parseval's theorem, 2 pi / (k NA)^2 integral_0^1 rho drho arrive.
+    """
+    detail = 0.1 * optics.wavelength_um / optics.numerical_aperture
+    places, weight = _nodes(voxel_um, (radius - 0.5) * voxel_um, detail)
+    corner = math.sqrt(2) * float(places.max())
+    along = np.linspace(0, corner, 4 + math.ceil(5 * corner / detail))
+    light = _light(optics, depths_um, along)
+    total = math.pi * (optics.wavelength_um / (2 * math.pi * optics.numerical_aperture)) ** 2
+    distance = np.hypot(places[:, None, :, None], places[None, :, None, :])
+    seen = [
+        np.einsum("yxkl,k,l->yx", CubicSpline(along, plane)(distance), weight, weight)
+        for plane in light
+    ]
+    return np.stack(seen) * voxel_um**2 / total
+
+
 def _nodes(size: float, reach: float, detail: float) -> tuple[Floats, Floats]:
     """Places `(voxels, nodes)` and weights `(nodes)` of Gauss-Legendre quadrature in each voxel."""
     at, weight = np.polynomial.legendre.leggauss(2 + math.ceil(size / detail))

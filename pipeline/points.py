@@ -9,7 +9,7 @@ from scipy import optimize, spatial
 
 from pipeline.crops import Images
 from pipeline.detections import Detections
-from pipeline.forward import Forward
+from pipeline.forward import Forward, Refined
 from pipeline.gathering import Gathering
 from pipeline.templates import Template
 
@@ -81,14 +81,14 @@ def calibrated(said: Detections, trial: Trial, image: Images, start: tuple[int, 
 
 def refined(
     found: Points, forward: Forward, image: Images, start: tuple[int, ...]
-) -> tuple[Points, npt.NDArray[np.bool_]]:
-    """The same with places of maximum likelihood and their deviations; and of which these are.
+) -> tuple[Points, Refined]:
+    """The same with places of maximum likelihood and their deviations; and what was refined.
 
     `image` and `start` are those of `Forward.bounds`.
     """
     best = forward.refined(image, start, found.places)
     deviations = np.where(best.taken, best.deviations, found.deviations)
-    return replace(found, places=best.places, deviations=deviations), best.taken
+    return replace(found, places=best.places, deviations=deviations), best
 
 
 def matched(

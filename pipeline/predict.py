@@ -130,7 +130,7 @@ def predict(
     work = shards.Shards(building, levels, recipe["hash"], (), labels, "first")
     log.info("%s", plan(work, card, means))
     if why_not := labels.unrefined(card):
-        log.warning("places are as the network gave them, not refined: %s", why_not)
+        log.warning("%s", why_not)
 
     # act
     shards.begin(building, recipe, levels, axes, np.uint64, "labels")

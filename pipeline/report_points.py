@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline import figures, points, tracks
 from pipeline.annotations import Annotated
 from pipeline.report_prediction import Picture, Prediction
 from pipeline.report_scores import ENOUGH_F1, MOST_OBJECTS
 from pipeline.tracks import Diffusion
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,23 +105,31 @@ def doubts(places: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def pictures(p: Prediction, moving: Tracked | None) -> dict[str, Picture]:
-    """How well places are known, and how far objects move."""
+    """How well places are known, how far from focus objects are, and how far they move."""
     if p.card.detector is None or p.table.empty:
         return {}
     errors = 1000 * p.table["deviation_um"].to_numpy(float)
-    half = float(np.median(errors))
     shown = {
-        "deviations": Picture(
+        "deviations": _spread(
             "How well places are known",
-            f"Histogram: half of the standard deviations are below {half:.0f} nm.",
-            figures.png(
-                figures.spread(errors.tolist(), "standard deviation along one axis (nm)", half)
-            ),
+            "the standard deviations",
+            errors,
+            "standard deviation along one axis (nm)",
         )
     }
+    if "depth_um" in p.table and (depths := 1000 * p.table["depth_um"].dropna()).size:
+        shown["depths"] = _spread(
+            "How far from focus objects are", "the objects", depths.to_numpy(), "distance (nm)"
+        )
     if moving and moving.diffusion:
         shown["displacements"] = _displacements(moving.diffusion, moving.unit)
     return shown
+
+
+def _spread(title: str, what: str, values_nm: Floats, x_label: str) -> Picture:
+    half = float(np.median(values_nm))
+    alt = f"Histogram: half of {what} are below {half:.0f} nm."
+    return Picture(title, alt, figures.png(figures.spread(values_nm.tolist(), x_label, half)))
 
 
 def _displacements(moved: Diffusion, unit: str) -> Picture:

@@ -273,7 +273,7 @@ class Predict(Section):
     smallest_object: Fraction
     tile_voxels: Sides
     precision: Literal["float32", "bfloat16"]
-    refinement: Literal["none", "maximum_likelihood"]
+    refinement: Literal["none", "maximum_likelihood", "maximum_likelihood_3d"]
 
 
 class Report(Section):

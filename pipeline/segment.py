@@ -73,7 +73,7 @@ class Segment:
             parts=self.parts,
             trial=trial,
             forward=None if isinstance(forward, str) else forward,
-            refine=self.settings.refinement == "maximum_likelihood",
+            refine=self.settings.refinement != "none",
         )
 
     def _trial(self, said: cards.Detector) -> "Trial":
@@ -85,7 +85,8 @@ class Segment:
 
     def forward(self, card: Card) -> "Forward | str":
         """How a point's light becomes the image that this model sees, or why that is not known."""
-        from pipeline.forward import Forward
+        from pipeline.defocus import WIDER, defocus
+        from pipeline.forward import Forward, reach
         from pipeline.noise import Camera
         from pipeline.optics import Optics
 
@@ -97,8 +98,11 @@ class Segment:
             return "the model works on other voxels than those of full resolution"
         if "gain_counts_per_electron" not in camera:
             return f"the image does not tell the gain of the camera of channel {card.channel}"
+        optics, voxel_um = Optics(**card.optics), card.voxel_size_um[-1]
+        sigma = optics.sigma_um("x")[0] / voxel_um
+        deep = self.settings.refinement == "maximum_likelihood_3d"
         return Forward(
-            sigma=Optics(**card.optics).sigma_um("x")[0] / card.voxel_size_um[-1],
+            sigma=sigma,
             camera=Camera(
                 camera["gain_counts_per_electron"],
                 camera["offset_counts"],
@@ -106,14 +110,23 @@ class Segment:
             ),
             low=volume.windows[self.view.channel][0],
             high=volume.windows[self.view.channel][1],
+            defocus=defocus(optics, voxel_um, WIDER * reach(sigma)) if deep else None,
         )
 
     def unrefined(self, card: Card) -> str | None:
-        """Why places are not refined although that is asked for; None where they are."""
+        """What is not refined although that is asked for, and why; None where all is."""
         if not card.detector or self.settings.refinement == "none":
             return None
         known = self.forward(card)
-        return known if isinstance(known, str) else None
+        if isinstance(known, str):
+            return f"places are as the network gave them, not refined: {known}"
+        if self.settings.refinement == "maximum_likelihood_3d" and not known.defocus:
+            modality = (card.optics or {})["modality"]
+            return (
+                "places are refined in the plane alone: depth is told where light out of focus "
+                f"stays, with widefield optics, and the model's are {modality}"
+            )
+        return None
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_reader"}

@@ -67,11 +67,15 @@ class Search(Sweep):
         found = calibrated(said, trial, image, around.start)
         optical: dict[str, npt.NDArray[np.float64]] = {}
         if forward:
+            depths_um = None
             if self.reader.refine:
-                found, taken = refined(found, forward, image, around.start)
-                optical["refined"] = taken.astype(np.float64)
+                found, best = refined(found, forward, image, around.start)
+                optical["refined"] = best.taken.astype(np.float64)
+                if forward.defocus:
+                    depths_um = best.depths_um
+                    optical["depth_um"], optical["depth_deviation_um"] = depths_um.T
             # in voxels of the volume: there is no forward model of others
-            optical["bound"] = forward.bounds(image, around.start, found.places)
+            optical["bound"] = forward.bounds(image, around.start, found.places, depths_um)
         return found, optical
 
     def _label(self, box: Box, key: Key) -> None:
