@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 from unittest.mock import Mock
 
@@ -22,10 +23,12 @@ from pipeline import (
     kept,
     localisation,
     objects,
+    optics,
     points,
     sights,
     sweep_points,
     tracks,
+    view,
     volumes,
     weights,
 )
@@ -34,6 +37,7 @@ from pipeline.detectors import Detector
 from pipeline.forward import Forward
 from pipeline.gathering import Gathering
 from pipeline.noise import Camera
+from pipeline.segment import Segment
 from pipeline.templates import Template
 from pipeline.tiles import Box
 
@@ -46,6 +50,17 @@ def found(tmp_path_factory):
     folder = beads.campaign(tmp_path_factory.mktemp("points") / "campaign")
     campaigns.finish(folder)
     return folder
+
+
+def predicted(folder, **changed):
+    """Predict anew, by the stage alone, with other settings."""
+    receipt, results = folder / PREDICTED, folder / "results"
+    settings = json.loads(receipt.read_text())["recipe"]["settings"]
+    settings["predict"] |= changed
+    stage = ["predict", str(receipt), "--settings", json.dumps(settings), "--place", "debug"]
+    stage += ["--image", str(results / "ingest/water.json")]
+    stage += ["--model", str(results / "finetune/beads.json")]
+    assert main(stage) == 0
 
 
 def table(folder):
@@ -313,8 +328,7 @@ def test_outlines_are_not_linked(tmp_path):
 
 def test_other_tiles_find_the_same_objects(found, tmp_path):
     campaign = campaigns.copy(found, tmp_path / "again")
-    campaigns.change(campaign, predict={"tile_voxels": {"yx": [32, 32], "zyx": [8, 32, 32]}})
-    campaigns.finish(campaign, PREDICTED)
+    predicted(campaign, tile_voxels={"yx": [32, 32], "zyx": [8, 32, 32]})
     first, second = table(found).sort_index(), table(campaign).sort_index()
     assert first.index.tolist() == second.index.tolist()
     np.testing.assert_allclose(first[["y", "x"]], second[["y", "x"]], atol=0.02)
@@ -380,8 +394,7 @@ def test_a_place_that_a_single_spot_does_not_explain_stays_as_it_was(beside):
 
 def test_refined_places_are_in_the_table_where_optics_are_known(found, tmp_path):
     campaign = campaigns.copy(found, tmp_path / "refined")
-    campaigns.change(campaign, predict={"refinement": "maximum_likelihood"})
-    campaigns.finish(campaign, PREDICTED)
+    predicted(campaign, refinement="maximum_likelihood")
     before, after = table(found).sort_index(), table(campaign).sort_index()
     assert after.index.tolist() == before.index.tolist()
     taken = after["refined"]
@@ -396,17 +409,43 @@ def test_refined_places_are_in_the_table_where_optics_are_known(found, tmp_path)
     assert (after.loc[taken, "y"] != before.loc[taken, "y"]).all()
 
 
-def test_where_optics_are_not_known_the_log_says_that_places_are_not_refined(found, tmp_path):
-    campaign = campaigns.copy(found, tmp_path / "unknown")
-    model = yaml.safe_load((campaign / "config.yaml").read_text())["models"]["beads"]
-    model["optics"] = "unknown"
-    campaigns.change(
-        campaign, models={"beads": model}, predict={"refinement": "maximum_likelihood"}
-    )
-    campaigns.finish(campaign, PREDICTED)
-    log = (campaign / "logs/predict/beads/water.log").read_text()
-    assert "not refined: the model knows no optics" in log
-    assert "refined" not in table(campaign)
+def test_how_far_from_focus_points_are_is_in_the_table_where_that_is_asked_for(found, tmp_path):
+    campaign = campaigns.copy(found, tmp_path / "deep")
+    predicted(campaign, refinement="maximum_likelihood_3d")
+    after = table(campaign)
+    assert after["refined"].mean() > 0.5
+    told = after[["depth_um", "depth_deviation_um"]]
+    assert (told.notna().all(axis=1) == after["refined"]).all()
+    # the beads are all in focus, of an image that is not quite that of scalar diffraction
+    microscope = optics.Optics(**beads.OPTICS)
+    assert told["depth_um"].median() < 0.5 * microscope.sigma_um("z")[0]
+    assert "depth_um" not in table(found)
+
+
+@pytest.mark.parametrize(
+    ("known", "refinement", "reason"),
+    [
+        (None, "none", None),
+        (None, "maximum_likelihood", "not refined: the model knows no optics"),
+        (beads.OPTICS, "maximum_likelihood_3d", None),
+        (
+            beads.OPTICS | {"modality": "confocal"},
+            "maximum_likelihood_3d",
+            "refined in the plane alone.*the model's are confocal",
+        ),
+    ],
+)
+def test_what_is_not_refined_although_it_is_asked_for_is_told_with_the_reason(
+    found, known, refinement, reason
+):
+    volume = volumes.open_volume(found / "results/ingest/water.ome.zarr")
+    bundle = found / "results/finetune/beads.model"
+    card = cards.read(bundle).model_copy(update={"optics": known})
+    seen = view.view(volume, card.channel, card.voxel_size_um)
+    given = config.load(found / "config.yaml").predict
+    asked = given.model_copy(update={"refinement": refinement})
+    said = Segment(seen, bundle, asked, (64, 64), found, 1, 0).unrefined(card)
+    assert said is None if reason is None else re.search(reason, said)
 
 
 def test_a_crop_without_an_object_is_refused_by_its_setting_before_training(found, tmp_path):
@@ -443,8 +482,6 @@ def test_votes_that_memory_does_not_hold_lie_on_disk_or_are_asked_again(
         monkeypatch.setattr(kept, "_in_file", Mock(side_effect=refused))
     campaign = campaigns.copy(found, tmp_path / "forgetful")
     store = campaign / "results/ingest/water.ome.zarr"
-    receipt = campaign / "results/predict/beads/water.json"
-    settings = json.loads(receipt.read_text())["recipe"]["settings"]
     for leftover in (store / "labels", store / "tables"):
         shutil.rmtree(leftover)
     made = []
@@ -455,10 +492,7 @@ def test_votes_that_memory_does_not_hold_lie_on_disk_or_are_asked_again(
             made.append(self)
 
     monkeypatch.setattr(sweep_points, "Search", Forgetful)
-    stage = ["predict", str(receipt), "--settings", json.dumps(settings), "--place", "debug"]
-    stage += ["--image", str(campaign / "results/ingest/water.json")]
-    stage += ["--model", str(campaign / "results/finetune/beads.json")]
-    assert main(stage) == 0
+    predicted(campaign)
     pd.testing.assert_frame_equal(table(campaign), table(found))
     (sweep,) = made
     tiles = beads.FRAMES * 4
