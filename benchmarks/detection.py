@@ -236,8 +236,9 @@ def everything(
     trial = detector.trial
     said = detectors.raw(detector.network, voxels, detector.how, detectors.FAINTEST_VOTES)
     seen, start = detectors.mirrored(voxels, points.margin(trial, detector.how))
-    bright = trial.template.brightness(seen, start, said.places) / trial.least
-    decided = np.where(said.information >= trial.threshold, np.maximum(bright, 0), 0)
+    bright = trial.template.brightness(seen, start, said.places)
+    strong = trial.strengths(said.information, bright) / trial.least
+    decided = np.where(said.information >= trial.faintest, strong, 0)
     kept = said.information >= trial.threshold / 30
     agreement = np.log(np.maximum(said.spread, 1e-3))
     agreeing = [

@@ -20,7 +20,7 @@ from pipeline.crops import Crop, Images
 from pipeline.detections import Detections
 from pipeline.gathering import Gathering
 from pipeline.network import UNet
-from pipeline.points import Points, Trial, calibrated, margin, matched
+from pipeline.points import FAINTEST, Points, Trial, calibrated, margin, matched
 from pipeline.selfsupervised import Lesson
 from pipeline.templates import Template
 from pipeline.tiles import Box
@@ -188,18 +188,19 @@ def raw(network: UNet, image: Images, how: Gathering, least: float) -> Detection
 def points(detector: Detector, image: Images) -> Points:
     """The objects in an image `(y, x)`."""
     trial = detector.trial
-    said = raw(detector.network, image, detector.how, trial.threshold)
+    said = raw(detector.network, image, detector.how, trial.faintest)
     return calibrated(said, trial, *mirrored(image, margin(trial, detector.how)))
 
 
 def _least(network: UNet, how: Gathering, trial: Trial, images: Sequence[Images]) -> float:
-    """How bright an object must be in images of which nobody knows what they hold."""
-    bright = []
+    """How strong an object must be in images of which nobody knows what they hold."""
+    strong = []
     for image in images:
-        said = raw(network, image, how, trial.threshold)
+        said = raw(network, image, how, FAINTEST * trial.threshold)
         seen, start = mirrored(image, margin(trial, how))
-        bright.append(trial.template.brightness(seen, start, said.places))
-    return decisions.least_brightness(np.concatenate(bright))
+        bright = trial.template.brightness(seen, start, said.places)
+        strong.append(trial.strengths(said.information, bright))
+    return decisions.least_brightness(np.concatenate(strong))
 
 
 def mirrored(image: Images, beyond: int) -> tuple[Images, tuple[int, int]]:

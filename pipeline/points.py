@@ -14,6 +14,10 @@ from pipeline.gathering import Gathering
 from pipeline.templates import Template
 
 Floats = npt.NDArray[np.float64]
+FAINTEST = 0.1
+"""Fraction of a detector's threshold, below which no brightness makes an object of a detection."""
+DIMMED = 0.3
+"""Exponent of that fraction: between these, what votes hardly agree on counts for less bright."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +26,12 @@ class Trial:
 
     Attributes
     ----------
-    threshold: information, 1 / voxel^2, from which on a detection can be an object.
+    threshold: information, 1 / voxel^2, from which on a detection is firm.
     correction: factor and exponent that make standard deviations, in voxels, of information.
     f1: of what is detected with that threshold.
     template: what an object looks like.
-    least: brightness, in units of the template, from which on a detection is an object; 0 where
-        nothing is known of images.
+    least: strength from which on a detection is an object; 0 where nothing is known of images,
+        and whatever is firm is one.
     """
 
     threshold: float
@@ -35,6 +39,16 @@ class Trial:
     f1: float
     template: Template
     least: float = 0.0
+
+    @property
+    def faintest(self) -> float:
+        """Information below which no detection is an object."""
+        return self.threshold * (FAINTEST if self.least else 1)
+
+    def strengths(self, information: Floats, brightness: Floats) -> Floats:
+        """Brightness in units of the template, dimmed where a detection is not firm."""
+        firm = np.minimum(information / self.threshold, 1.0)
+        return np.asarray(np.maximum(brightness, 0) * firm**DIMMED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +79,11 @@ def calibrated(said: Detections, trial: Trial, image: Images, start: tuple[int, 
 
     `image` begins at `start` and holds the `margin` beside the box that they were detected in.
     """
-    bright = np.maximum(trial.template.brightness(image, start, said.places), 0)
-    known = said.information / (said.information + trial.threshold)
-    like = bright / (bright + trial.least) if trial.least else np.ones(len(bright))
-    scores = np.minimum(known, like)
+    scores = said.information / (said.information + trial.faintest)
+    if trial.least:
+        bright = trial.template.brightness(image, start, said.places)
+        strong = trial.strengths(said.information, bright)
+        scores = np.minimum(scores, strong / (strong + trial.least))
     kept = scores >= 0.5
     factor, exponent = trial.correction
     return Points(

@@ -57,7 +57,7 @@ class Search(Sweep):
             np.concatenate([one.weights for one in votes]).astype(np.int64),
         )
         how, trial = self._discs.how, self._trial
-        said = detections.detect(together, part, how, trial.threshold)
+        said = detections.detect(together, part, how, trial.faintest)
         forward = self.reader.forward
         beyond = margin(trial, how)
         if forward:
