@@ -185,6 +185,25 @@ def test_nothing_is_left_to_do_and_a_setting_of_segmenting_trains_nothing_anew(f
     assert campaigns.planned(found) == set()
 
 
+def test_firm_detections_count_as_bright_as_they_are_and_others_as_less():
+    template = Template((1.0, 0.5, 0.0))
+    known = points.Trial(10.0, (1.0, -0.5), 0.95, template, least=0.4)
+    information, bright = np.array([1.0, 3.0, 10.0, 90.0]), np.full(4, 0.8)
+    strong = known.strengths(information, bright)
+    assert (np.diff(strong[:3]) > 0).all()
+    assert strong[2:] == pytest.approx(0.8)
+    assert (known.strengths(information, -bright) == 0).all()
+
+
+def test_only_where_images_told_of_brightness_may_what_is_not_firm_be_an_object():
+    template = Template((1.0, 0.5, 0.0))
+    asked, unasked = (
+        points.Trial(10.0, (1.0, -0.5), 0.95, template, least=least) for least in (0.4, 0.0)
+    )
+    assert asked.faintest < asked.threshold
+    assert unasked.faintest == unasked.threshold
+
+
 SHAPE = (40, 50)
 
 
