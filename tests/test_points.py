@@ -8,6 +8,7 @@ import shutil
 from unittest.mock import Mock
 
 import beads
+import browser
 import campaigns
 import numpy as np
 import pandas as pd
@@ -162,6 +163,14 @@ def test_the_report_shows_tracks_and_how_beads_diffuse(found):
     page = (found / "results/report/acquisitions/water.html").read_text()
     assert "Tracks" in page
     assert "per s" in page
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@browser.NEEDED
+def test_a_browser_shows_the_page_of_points_whole_and_without_complaint(found, width, tmp_path):
+    text = (found / "results/report/acquisitions/water.html").read_text()
+    shown = browser.shown(text, width, tmp_path)
+    assert shown == browser.Shown(text.count("<img"), overflow=0, requests=0, complaints=[])
 
 
 def test_a_table_of_points_is_made_again_byte_for_byte(found, capsys):

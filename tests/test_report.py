@@ -2,10 +2,9 @@
 
 import itertools
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
+import browser
 import numpy as np
 import pytest
 import reports
@@ -13,14 +12,6 @@ import scenes
 from reports import ACQUISITION, GRID, MODEL, Bench, Page, movie, without
 
 from pipeline import receipts, report_costs, report_pages, report_summary, sections
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
-QUIET = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--enable-logging=stderr", "--v=0",
-]  # fmt: skip
-
 
 VIEWER = "https://viewer.example/?source=https://data.example/{image}&labels={labels}"
 
@@ -75,38 +66,11 @@ def test_a_page_needs_nothing_from_elsewhere_and_says_every_picture_in_words(wri
 
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("name", PAGES)
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the page in")
+@browser.NEEDED
 def test_a_browser_shows_a_page_whole_and_without_complaint(written, name, width, tmp_path):
     text = written.page(name)
-    # The page allows no script; this copy allows the one that looks whether pictures are whole,
-    # in a frame as wide as the screen, for windows have a least width.
-    look = (
-        "<script>onload = () => { parent.postMessage(["
-        "[...document.images].filter(i => i.complete && i.naturalWidth).length, "
-        "document.documentElement.scrollWidth - innerWidth, "
-        "performance.getEntriesByType('resource').filter("
-        "r => !r.name.startsWith('data:')).length].join(), '*') }</script></body>"
-    )
-    copy, frame = tmp_path / "looked_at.html", tmp_path / "frame.html"
-    allowed = text.replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'")
-    copy.write_text(allowed.replace("</body>", look), encoding="utf-8")
-    frame.write_text(
-        "<!DOCTYPE html><meta charset=utf-8><script>onmessage = e => "
-        "{ document.body.dataset.said = e.data }</script>"
-        f'<iframe src="looked_at.html" width="{width}" height="900"></iframe>'
-    )
-    done = subprocess.run(
-        [CHROMIUM, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1600,1000",
-         "--virtual-time-budget=20000", "--dump-dom", frame.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    assert "CONSOLE" not in done.stderr
-    said = re.search(r'data-said="([^"]*)"', done.stdout)
-    assert said, done.stdout
-    whole, overflow, requests = (int(number) for number in said[1].split(","))
-    assert whole == len(Page(text).images)
-    assert overflow <= 0
-    assert requests == 0
+    shown = browser.shown(text, width, tmp_path)
+    assert shown == browser.Shown(len(Page(text).images), overflow=0, requests=0, complaints=[])
 
 
 def test_a_page_of_an_acquisition_shows_it_at_several_scales_over_time_and_depth(written):
