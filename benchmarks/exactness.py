@@ -21,7 +21,7 @@ from scipy import ndimage
 from benchmarks import staging
 from benchmarks.cases import AXES, TYPES, Case, drawn
 from benchmarks.measurement import Figure, Measurement, Target, environment
-from pipeline import cards, fields, grids, instances, predict, receipts, tiles, volumes, weights
+from pipeline import cards, distances, fields, grids, predict, receipts, tiles, volumes, weights
 from pipeline import view as views
 from pipeline.tiles import Box
 from pipeline.view import View
@@ -100,11 +100,11 @@ def measure(options: argparse.Namespace) -> Measurement:
         models = {
             (space, hops): _model(folder / str(hops), space, hops)
             for space in ("yx", "zyx")
-            for hops in (0, instances.HOPS)
+            for hops in (0, distances.HOPS)
         }
         for number in range(count):
             case = drawn(generator, number)
-            hops = instances.HOPS * (number // (len(AXES) * len(TYPES)) % 2)
+            hops = distances.HOPS * (number // (len(AXES) * len(TYPES)) % 2)
             model = models[case.space, hops]
             outcomes.append(compared(folder / "case", case, model, generator))
             shutil.rmtree(folder / "case")

@@ -21,7 +21,7 @@ from benchmarks.methods import Learned, Method, digest, sources
 from pipeline import (
     bases,
     config,
-    instances,
+    distances,
     lessons,
     members,
     resample,
@@ -281,7 +281,7 @@ def _plan(examples: Sequence[Example], family: Network) -> Plan:
 
 def _reading(plan: Plan, settings: Predict) -> Reading:
     return Reading(
-        instances.geometry_for(plan, settings.smallest_object),
+        distances.geometry_for(plan, settings.smallest_object),
         settings.foreground,
         settings.tile_voxels.of(plan.architecture.axes),
     )

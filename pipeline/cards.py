@@ -99,7 +99,7 @@ class Card(BaseModel):
     shots: annotated regions that it learned from, with `objects` in all.
     loss: training loss, one value for each tenth of the training.
     detector: of a model that finds points; None of one that finds outlines.
-    hops: how often its pointers are followed, as `instances.Geometry` has it.
+    hops: how often its pointers are followed, as `distances.Geometry` has it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import instances, resample
-from pipeline.instances import Bools, Floats, Geometry, Places, Pointers
+from pipeline.distances import Geometry
+from pipeline.instances import Bools, Floats, Places, Pointers
 from pipeline.tiles import Box
 
 Ids = npt.NDArray[np.uint64]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import instances, shots, topology, volumes
+from pipeline import distances, shots, topology, volumes
 from pipeline.annotations import Annotated
 from pipeline.sections import Network
 from pipeline.shots import Example
@@ -31,7 +31,7 @@ class Plan:
     diameter_um: of the disc or ball that has a typical object's size.
     voxel_size_um: at which the network works, along its spatial axes.
     unit_voxels: what a displacement of 1 stands for, along its spatial axes.
-    hops: how often pointers are followed, as `instances.Geometry` has it.
+    hops: how often pointers are followed, as `distances.Geometry` has it.
     """
 
     architecture: Architecture
@@ -116,7 +116,7 @@ def fitted(
         voxel,
         tuple(settings.object_voxels * min(voxel) / size for size in voxel),
         objects,
-        instances.HOPS if aspect >= LONG else 0,
+        distances.HOPS if aspect >= LONG else 0,
     )
 
 

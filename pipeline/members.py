@@ -23,7 +23,7 @@ from pipeline import (
     boundaries,
     checkpoints,
     compose,
-    instances,
+    distances,
     losses,
     optics,
     physics,
@@ -173,7 +173,7 @@ class Train:
 
     def _reading(self) -> Reading:
         gate = self.settings.gate
-        geometry = instances.geometry_for(self.plan, gate.smallest_object)
+        geometry = distances.geometry_for(self.plan, gate.smallest_object)
         return Reading(geometry, gate.foreground, TILE_VOXELS[self.plan.architecture.axes])
 
     def _score(self, network: UNet, asked: Sequence[Example]) -> float | None:

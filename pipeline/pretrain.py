@@ -17,8 +17,8 @@ from pipeline import (
     cards,
     certificate,
     checkpoints,
+    distances,
     imaging,
-    instances,
     phantoms,
     publication,
     receipts,
@@ -132,7 +132,7 @@ def judged(exported: UNet, task: PretrainTask) -> float:
         step = np.array(spacing)
         unit = tuple(task.network.object_voxels / step)
         width = math.sqrt(math.prod(task.base.specimen.diameter_voxels))
-        geometry = instances.geometry(tuple(width / step), 0.15, unit, 0)
+        geometry = distances.geometry(tuple(width / step), 0.15, unit, 0)
         reading = Reading(geometry, 0.5, example.image.shape)
         found = trials.segmented(exported, example.image, (1,) * len(spacing), reading)
         scores.append(trials.score(found, example.labels, example.known))

@@ -15,8 +15,8 @@ from scipy import ndimage, spatial, special
 from pipeline import (
     bases,
     cards,
+    distances,
     explanation,
-    instances,
     optics,
     physics,
     stability,
@@ -68,7 +68,7 @@ def windows(p: Prediction, view: View, bundle: Path, count: int) -> list[Window]
     smallest = float(p.made["recipe"]["settings"]["predict"]["smallest_object"])
     foreground = float(p.made["recipe"]["settings"]["predict"]["foreground"])
     reading = Reading(
-        instances.geometry_for(card, smallest),
+        distances.geometry_for(card, smallest),
         foreground,
         WINDOW_VOXELS[p.volume.space],
     )

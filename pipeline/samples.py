@@ -19,10 +19,10 @@ from pipeline import (
     bases,
     cards,
     detecting,
+    distances,
     finetune,
     grids,
     ingest,
-    instances,
     planning,
     predict,
     receipts,
@@ -207,7 +207,7 @@ def passes_of(volume: Volume, eye: Eye, campaign: Campaign) -> Passes:
     view = views.view(volume, eye.channel, eye.voxel_size_um)
     tile = campaign.predict.tile_voxels.of(volume.axes)
     grid = grids.grid(eye.architecture, view.shape, tile)
-    geometry = instances.geometry_for(eye, campaign.predict.smallest_object)
+    geometry = distances.geometry_for(eye, campaign.predict.smallest_object)
     levels, axes = volume.label_levels, volume.axes.replace("c", "")
     shard_count, _, _, passes = planning.count(
         levels, axes, view.lattice, grid, geometry, shards.MOST_SHARDS_PER_TREE

@@ -7,12 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import cards, grids, instances, memory, shards, volumes
+from pipeline import cards, distances, grids, memory, shards, volumes
 from pipeline.cards import Card
+from pipeline.distances import Geometry
 from pipeline.footprint import Footprint, footprint
 from pipeline.gathering import Discs, Gathering
 from pipeline.grids import Grid
-from pipeline.instances import Geometry
 from pipeline.sections import Predict
 from pipeline.tiles import Box
 from pipeline.view import View
@@ -137,7 +137,7 @@ class Segment:
             said, (unit, *_) = card.detector, card.unit_voxels
             how = Gathering(unit, said.reach, said.catch, said.apart)
             return Discs(how, max(card.diameter_voxels) / 2)
-        return instances.geometry_for(card, self.settings.smallest_object)
+        return distances.geometry_for(card, self.settings.smallest_object)
 
     def grid(self, card: Card) -> Grid:
         """The tiles of the image."""

@@ -10,8 +10,8 @@ from pipeline import (
     bases,
     bundles,
     cards,
+    distances,
     gate,
-    instances,
     lessons,
     members,
     receipts,
@@ -118,7 +118,7 @@ def _assemble(
     learned: dict[str, Tensor] = (
         members.learned(building / "whole") if promoted else bases.learned(str(base))
     )
-    geometry = instances.geometry_for(plan, task.finetune.gate.smallest_object)
+    geometry = distances.geometry_for(plan, task.finetune.gate.smallest_object)
     bundles.write(
         building,
         learned,

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import instances, labelling
-from pipeline.instances import Geometry, Places, Pointers, Votes
+from pipeline.distances import Geometry
+from pipeline.instances import Places, Pointers, Votes
 from pipeline.kept import Key
 from pipeline.sweep import Sweep
 from pipeline.tiles import Box

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import fields, grids, labelling, metrics, tiles
-from pipeline.instances import Geometry
+from pipeline.distances import Geometry
 from pipeline.labelling import Lattice
 from pipeline.network import UNet
 

@@ -15,7 +15,7 @@ CORE = {
     "alarms", "seams", "planes", "stitching", "charts", "groups", "sentences",
     "likeness", "calibrator", "explanation", "stability", "maps",
     "crops", "selfsupervised", "detections", "detectors", "decisions", "templates", "localisation",
-    "gathering", "points", "discs", "tracks", "forward", "defocus",
+    "distances", "gathering", "points", "discs", "tracks", "forward", "defocus",
 }  # fmt: skip
 EFFECTS = {
     "volumes", "publication", "sharding", "shards", "records", "pyramid", "progress", "view",

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from pipeline import instances, labelling
-from pipeline.instances import HOPS, geometry
+from pipeline.distances import HOPS, geometry
 from pipeline.labelling import Lattice, label, threshold, whole
 from pipeline.shots import Example, Shot
 from pipeline.tiles import Box, boxes

@@ -33,7 +33,7 @@ from pipeline import (
     sweep_outlines,
     volumes,
 )
-from pipeline.instances import HOPS
+from pipeline.distances import HOPS
 from pipeline.tiles import Tree
 
 KINDS = {

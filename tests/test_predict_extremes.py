@@ -10,7 +10,7 @@ import tifffile
 import zarr
 from brightness import DIAMETER_UM, VOXEL_UM, Results
 
-from pipeline import formats, ingest, instances, volumes
+from pipeline import distances, formats, ingest, volumes
 
 # --- raw files ----------------------------------------------------------------------------------
 
@@ -126,7 +126,7 @@ def test_an_object_over_everything_is_cut_to_the_reach_and_tiled_equals_whole(tm
     assert (tiled.labels() == whole.labels()).all()
 
     diameter = tuple(DIAMETER_UM / size for size in VOXEL_UM)
-    shape = instances.geometry(diameter, 0.15, (7.0, 7.0), 0)
+    shape = distances.geometry(diameter, 0.15, (7.0, 7.0), 0)
     table = volumes.read_table(whole.store, "bright")
     for axis, reach, catch in zip("yx", shape.reach, shape.catch, strict=True):
         width = table[f"last_{axis}"] - table[f"first_{axis}"] + 1

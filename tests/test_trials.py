@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from pipeline import grids, metrics, network, trials
-from pipeline.instances import geometry
+from pipeline.distances import geometry
 from pipeline.shots import Example, Shot
 from pipeline.simulate import ellipsoids
 from pipeline.topology import Architecture

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline import instances, labelling, topology, volumes, weights
-from pipeline.instances import Geometry
+from pipeline import distances, labelling, topology, volumes, weights
+from pipeline.distances import Geometry
 from pipeline.labelling import Lattice
 from pipeline.network import UNet
 from pipeline.sections import Predict
@@ -58,7 +58,7 @@ def chunks(store: Path, bundle: Path, settings: Predict, sides: tuple[int, ...])
     torch.set_num_threads(1)
     exported, card = weights.load(bundle)
     volume = volumes.open_volume(store)
-    geometry = instances.geometry_for(card, settings.smallest_object)
+    geometry = distances.geometry_for(card, settings.smallest_object)
     reached = zip(
         topology.receptive_field(card.network), geometry.reach, card.network.stride, strict=True
     )
