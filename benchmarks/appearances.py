@@ -86,6 +86,24 @@ def field(
     return Field(generator.poisson(expected).astype(float), np.array(places), angles)
 
 
+def pairs(
+    separation: float, photons: float, background: float, rows: int, generator: np.random.Generator
+) -> Field:
+    """`rows` times `rows` pairs of spots so far apart, the spots of a pair next to each other."""
+    expected = np.full((rows * PITCH, rows * PITCH), float(background))
+    light = appearance("spot", 0.0, (PITCH, PITCH))
+    places, angles = [], generator.uniform(0, 2 * math.pi, rows * rows)
+    for number, angle in enumerate(angles):
+        corner = np.array(divmod(number, rows)) * PITCH
+        middle = PITCH // 2 + generator.uniform(-0.5, 0.5, 2)
+        half = separation / 2 * np.array([math.cos(angle), math.sin(angle)])
+        window = tuple(slice(a, a + PITCH) for a in corner)
+        for place in (middle - half, middle + half):
+            expected[window] += photons * light(place)
+            places.append(corner + place)
+    return Field(generator.poisson(expected).astype(float), np.array(places), np.repeat(angles, 2))
+
+
 def bound(
     shape: str, photons: float, background: float, draws: int, generator: np.random.Generator
 ) -> float:

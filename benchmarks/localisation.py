@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks import appearances, localisation_protocol, rivals
+from benchmarks import appearances, crowds, localisation_protocol, rivals
 from benchmarks.appearances import SHAPES, Field
 from benchmarks.measurement import Figure, Measurement, Target, environment
 from benchmarks.peers import spotting
@@ -109,6 +109,9 @@ def measure(options: argparse.Namespace) -> Measurement:
                 peers = replace(peers, lodestar=models[-1])
             for photons in options.photons:
                 figures += _condition(shape, photons, background, trained, peers, options)
+            if shape == "spot":
+                find = [_finder(one) for one in trained]
+                figures += crowds.figures(options.crop_photons, background, find)
     spent = Target("<=", 120.0)
     figures.append(Figure.of("training: time of one core", seconds, "s", spent))
     first = float(np.mean([count == 1 for count in attempts]))
@@ -146,6 +149,10 @@ def _trained(shape: str, background: float, options: argparse.Namespace, seed: i
         return Trained(found, scale, seen)
     except ValueError as fault:
         raise RuntimeError(f"{shape}, background {background:g}, seed {seed}: {fault}") from fault
+
+
+def _finder(one: Trained) -> crowds.Find:
+    return lambda image: detectors.points(one.detector, one.scale.normalised(image)).places
 
 
 def _condition(

@@ -4,7 +4,7 @@ import argparse
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from benchmarks import appearances, rivals
+from benchmarks import appearances, crowds, rivals
 from benchmarks.peers.spotting import LodestarModel
 
 
@@ -44,8 +44,17 @@ def told(
             "predict is with predict.refinement. Of a crescent, whose centre is a matter of "
             "definition, the mean offset in its own frame is taken off."
         ),
+        *([_crowds()] if "spot" in options.shapes else []),
         *_peers(options, versions, models),
         "Places are relative to the voxel's middle.",
+    )
+
+
+def _crowds() -> str:
+    return (
+        f"Pairs: {crowds.PAIRS**2} for each separation, of the crop's brightness, at random "
+        f"places and angles; a spot is found within {crowds.WITHIN:g} voxels. The Laplacian of "
+        "Gaussian is told the spots' width, and has the threshold that suits best."
     )
 
 
