@@ -41,6 +41,8 @@ peers:                  ## other people's networks, tools and viewer, for benchm
 	$(PYTHON) -m venv .venv-peers/napari
 	.venv-peers/napari/bin/python -m pip install --disable-pip-version-check --requirement benchmarks/peers/requirements-napari.txt
 	.venv-peers/bin/python -m pip install --disable-pip-version-check --upgrade --target .venv-peers/ngff --requirement benchmarks/peers/requirements-ngff.txt
+	$(PYTHON) -m venv .venv-peers/lodestar
+	.venv-peers/lodestar/bin/python -m pip install --disable-pip-version-check --requirement benchmarks/peers/requirements-lodestar.txt
 	$(PYTHON) -m venv .venv-peers/crate
 	.venv-peers/crate/bin/python -m pip install --disable-pip-version-check --requirement benchmarks/peers/requirements-crate.txt
 
