@@ -14,17 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.localisation import BASE, UNIT, Scale
+from benchmarks.localisation import BASE, Trained, lesson_of, rms, taught
 from benchmarks.measurement import Figure, Measurement, Target, environment
-from pipeline import bases, defocus, detectors, forward, localisation, points, topology
-from pipeline.crops import Crop, Range
+from pipeline import defocus, detectors, forward, localisation, points
 from pipeline.defocus import Defocus
-from pipeline.detectors import Detector
 from pipeline.forward import Forward
-from pipeline.noise import Camera, Noise
+from pipeline.noise import Camera
 from pipeline.optics import Optics
 from pipeline.points import Points
-from pipeline.selfsupervised import Lesson
 
 Floats = npt.NDArray[np.float64]
 MICROSCOPES = {
@@ -92,7 +89,7 @@ def measure(options: argparse.Namespace) -> Measurement:
         if seen is None:
             raise RuntimeError(f"{name}: depth is told of wide-field optics alone.")
         begun = time.process_time()
-        detector, scale = _trained(name, seen, options, number)
+        trained = _trained(name, seen, options, number)
         seconds.append(time.process_time() - begun)
         for photons in options.photons:
             generator = np.random.default_rng([1, number, int(photons)])
@@ -100,40 +97,20 @@ def measure(options: argparse.Namespace) -> Measurement:
                 _field(seen, photons, options.background, generator)
                 for _ in range(math.ceil(options.objects / ROWS**2))
             ]
-            said = _told(detector, scale, fields, microscope, pixel_um)
+            said = _told(trained, fields, microscope, pixel_um)
             title = f"{name}, {photons:g} photons"
             figures += _figures(title, said, seen, photons, options.background)
     figures.append(Figure.of("training: time of one core", seconds, "s", Target("<=", 120.0)))
     return Measurement("depth", _protocol(options), environment(), tuple(figures))
 
 
-def _trained(
-    name: str, seen: Defocus, options: argparse.Namespace, seed: int
-) -> tuple[Detector, Scale]:
+def _trained(name: str, seen: Defocus, options: argparse.Namespace, seed: int) -> Trained:
     generator = np.random.default_rng([seed, 7])
     place = np.array([*(CROP_SIDE // 2 + generator.uniform(-0.5, 0.5, 2)), 0.0])
     light = seen.light((CROP_SIDE, CROP_SIDE))(place)
     image = generator.poisson(max(options.photons) * light + options.background).astype(float)
-    scale = Scale(0.8 * options.background, float(np.quantile(image, 0.99)))
-    noise = Noise(1.0, 0.0, 1e-3).normalised(scale.low, scale.high)
-    crop = Crop.of(scale.normalised(image), noise, f"the crop of {name}")
-    lesson = Lesson(
-        steps=options.steps,
-        learning_rate=0.006,
-        scenes=4,
-        side=48,
-        copies=6,
-        within=Range(contrast=2.5, scale=0.2, background=0.3),
-        agreement=0.3,
-        silence=0.3,
-        unlabelled=0.1,
-    )
-    architecture = topology.design("yx", (1.0, 1.0), "d4", 32, 2)
-    try:
-        learned = bases.learned(BASE)
-        return detectors.train([crop], architecture, learned, UNIT, lesson, seed), scale
-    except ValueError as fault:
-        raise RuntimeError(f"{name}: {fault}") from fault
+    lesson = lesson_of(options.steps, scenes=4, side=48, scale=0.2)
+    return taught(image, options.background, lesson, seed, name)
 
 
 def _field(
@@ -151,18 +128,17 @@ def _field(
     return Field(generator.poisson(expected).astype(float), corners + within, distances)
 
 
-def _told(
-    detector: Detector, scale: Scale, fields: list[Field], microscope: Optics, pixel_um: float
-) -> Told:
+def _told(trained: Trained, fields: list[Field], microscope: Optics, pixel_um: float) -> Told:
     """As predict tells, with the optics and the camera that made the images."""
     sigma = microscope.sigma_um("x")[0] / pixel_um
     near = defocus.defocus(microscope, pixel_um, defocus.WIDER * forward.reach(sigma))
+    scale = trained.scale
     known = Forward(sigma, Camera(1.0, 0.0, 0.0), scale.low, scale.high, near)
     found: list[npt.NDArray[np.bool_]] = []
     parts: list[tuple[Floats, ...]] = []
     for field in fields:
         normalised = scale.normalised(field.image)
-        seen: Points = detectors.points(detector, normalised)
+        seen: Points = detectors.points(trained.detector, normalised)
         image, start = detectors.mirrored(normalised, known.reach + 4)
         refined, best = points.refined(seen, known, image, start)
         own, theirs = points.matched(refined.places, field.places, 3.0)
@@ -195,7 +171,7 @@ def _figures(
         if not here.any():
             continue
         off_um = 1000 * seen.unit_um * said.off[here]
-        yield Figure.of(f"{name}: error of depth", [_rms(off_um)], "nm")
+        yield Figure.of(f"{name}: error of depth", [rms(off_um)], "nm")
         if low:
             # at focus the bound of a distance is infinite
             least = [
@@ -203,16 +179,12 @@ def _figures(
                 / (2 * d)
                 for d in near[here][:100]
             ]
-            ratio = _rms(said.off[here]) / _rms(np.array(least))
+            ratio = rms(said.off[here]) / rms(np.array(least))
             yield Figure.of(f"{name}: error of depth over bound", [ratio], "", Target("<=", 1.15))
         covered = float((np.abs(said.off[here]) <= said.deviations[here]).mean())
         yield Figure.of(f"{name}: depth within one stated deviation", [covered], "")
-        planar = _rms(said.planar[here]) / _rms(said.bounds[here])
+        planar = rms(said.planar[here]) / rms(said.bounds[here])
         yield Figure.of(f"{name}: error of place over bound", [planar], "", Target("<=", 1.08))
-
-
-def _rms(off: Floats) -> float:
-    return math.sqrt(float(np.square(off).mean()))
 
 
 def _protocol(options: argparse.Namespace) -> tuple[str, ...]:

@@ -88,8 +88,7 @@ def measure(options: argparse.Namespace) -> Measurement:
     version = peer.version
     figures: list[Figure] = []
     losses, seconds, well, first, steps = [], [], [], [], []
-    for kind in _kinds(options):
-        tried = _tried(kind, options)
+    for kind, tried in _tried(options):
         outcomes = [outcome for outcome in tried if outcome]
         hopeless = len(tried) - len(outcomes)
         well += [False] * hopeless
@@ -137,13 +136,14 @@ def _together(
     return figures
 
 
-def _tried(kind: Kind, options: argparse.Namespace) -> list[Outcome | None]:
-    """The outcome of each training, in the order of their numbers."""
+def _tried(options: argparse.Namespace) -> Iterator[tuple[Kind, list[Outcome | None]]]:
+    """Of each kind the outcome of each training, in the order of their numbers."""
     count = options.crops * options.seeds
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.processes, context, initializer=_alone) as pool:
-        asked = pool.map(_outcome, [kind] * count, range(count), [options] * count)
-        return list(tqdm(asked, desc=kind.name, total=count))
+        for kind in _kinds(options):
+            asked = pool.map(_outcome, [kind] * count, range(count), [options] * count)
+            yield kind, list(tqdm(asked, desc=kind.name, total=count))
 
 
 def _alone() -> None:
@@ -185,7 +185,7 @@ def _outcome(kind: Kind, number: int, options: argparse.Namespace) -> Outcome | 
         peer = Lodestar(options.lodestar, options.lodestar_seconds)
         model = peer.learned(crop, number)
         tried = model.found([image.voxels for image in images])
-        lodestar = max(spotters.f1_of(each.places, images, radius) for each in tried)
+        lodestar = max(spotters.f1_of(each, images, radius) for each in tried)
         steps = model.steps, model.full_steps
     return Outcome(kind, detector, images, tuple(found), tuned, seconds, refused, lodestar, steps)
 

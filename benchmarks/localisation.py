@@ -127,28 +127,39 @@ def _trained(shape: str, background: float, options: argparse.Namespace, seed: i
     light = appearances.appearance(shape, generator.uniform(0, 2 * math.pi), (side, side))
     place = side // 2 + generator.uniform(-0.5, 0.5, 2)
     image = generator.poisson(photons * light(place) + background).astype(float)
-    scale = Scale(0.8 * background, float(np.quantile(image, 0.99)))
-    noise = Noise(1.0, 0.0, 1e-3).normalised(scale.low, scale.high)
-    seen = scale.normalised(image)
-    crop = Crop.of(seen, noise, f"the crop of a {shape}")
-    lesson = Lesson(
-        steps=options.steps,
+    spot = shape == "spot"
+    lesson = lesson_of(options.steps, scenes=8, side=48 if spot else 64, scale=0.0)
+    return taught(image, background, lesson, seed, f"{shape}, background {background:g}")
+
+
+def lesson_of(steps: int, scenes: int, side: int, scale: float) -> Lesson:
+    """How a detector learns from a crop of simulated objects, of any brightness."""
+    return Lesson(
+        steps=steps,
         learning_rate=0.006,
-        scenes=8,
-        side=48 if shape == "spot" else 64,
+        scenes=scenes,
+        side=side,
         copies=6,
-        within=Range(contrast=2.5, scale=0.0, background=0.3),
+        within=Range(contrast=2.5, scale=scale, background=0.3),
         agreement=0.3,
         silence=0.3,
         unlabelled=0.1,
     )
+
+
+def taught(image: Floats, background: float, lesson: Lesson, seed: int, name: str) -> Trained:
+    """Train on a crop in photons. Raises RuntimeError where that does not converge."""
+    scale = Scale(0.8 * background, float(np.quantile(image, 0.99)))
+    noise = Noise(1.0, 0.0, 1e-3).normalised(scale.low, scale.high)
+    seen = scale.normalised(image)
+    crop = Crop.of(seen, noise, f"the crop of {name}")
     architecture = topology.design("yx", (1.0, 1.0), "d4", 32, 2)
     try:
         learned = bases.learned(BASE)
         found = detectors.train([crop], architecture, learned, UNIT, lesson, seed)
         return Trained(found, scale, seen)
     except ValueError as fault:
-        raise RuntimeError(f"{shape}, background {background:g}, seed {seed}: {fault}") from fault
+        raise RuntimeError(f"{name}, seed {seed}: {fault}") from fault
 
 
 def _finder(one: Trained) -> crowds.Find:
@@ -207,9 +218,12 @@ def _condition(
 
 
 def _judged(name: str, results: list[Errors], goal: Target | None, bound: float) -> list[Figure]:
+    if not all(len(errors.off) for errors in results):
+        # who finds nothing has no errors to tell of
+        return [Figure.of(f"{name}, not found", [errors.lost for errors in results], "")]
     # Who leaves out what is hard to find has small errors: that reaches no target.
     target = goal if max(errors.lost for errors in results) <= rivals.MOST_LOST else None
-    ratios = [_rms(errors.off) / bound for errors in results]
+    ratios = [rms(errors.off) / bound for errors in results]
     biases = [float(np.abs(errors.off.mean(axis=0)).max()) / bound for errors in results]
     figures = [Figure.of(f"{name}, error over bound", ratios, "", target)]
     tolerated = Target("<=", 0.1) if target else None
@@ -233,7 +247,8 @@ def _refined(found: list[Points], scale: Scale, fields: list[Field]) -> list[Poi
     return refined
 
 
-def _rms(off: Floats) -> float:
+def rms(off: Floats) -> float:
+    """Root mean square."""
     return math.sqrt(float((off**2).mean()))
 
 

@@ -120,6 +120,6 @@ def lodestar(
     The mean offset is taken off: where a voxel's middle is differs between it and us.
     """
     every = model.found([normalised(field.image) for field in fields])
-    tried = [matched(each.places, fields, turned) for each in every]
+    tried = [matched(each, fields, turned) for each in every]
     best = min(tried, key=lambda errors: errors.missed + errors.false)
     return replace(best, off=best.off - best.off.mean(axis=0)) if len(best.off) else best

@@ -11,8 +11,9 @@ This module runs in both environments: it needs numpy alone.
 """
 
 import argparse
+import importlib.metadata
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,21 @@ def main(peer: Peer) -> int:
     else:
         images = [arrays["image"] for arrays in read(job.folder / "images")]
         write(job.folder / "labels", [{"labels": found} for found in peer.segment(job, images)])
+    return 0
+
+
+def answered(package: str, tasks: Mapping[str, Callable[[Path, dict[str, Any]], object]]) -> int:
+    """`version`, or a task of a peer of its own kind on a folder; `said.json` is its answer."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("task", choices=["version", *tasks])
+    parser.add_argument("folder", type=Path, nargs="?", default=Path())
+    options = parser.parse_args()
+    if options.task == "version":
+        print(importlib.metadata.version(package))
+        return 0
+    job = json.loads((options.folder / "job.json").read_text("utf-8"))
+    said = tasks[options.task](options.folder, job)
+    (options.folder / "said.json").write_text(json.dumps(said), "utf-8")
     return 0
 
 

@@ -5,9 +5,6 @@ and leaves `model.pt`. `locate` finds objects in each of `images/0000.npz` with 
 quantile that the job names: which of them suit is for the user to find out.
 """
 
-import argparse
-import importlib.metadata
-import json
 import time
 from importlib import import_module
 from pathlib import Path
@@ -47,7 +44,7 @@ def learn(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
     return {"steps": steps, "full_steps": full}
 
 
-def locate(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
+def locate(folder: Path, job: dict[str, Any]) -> None:
     """What each exponent of the weights, and each quantile of the score, finds in each image."""
     torch = import_module("torch")
     model = _built()
@@ -66,32 +63,16 @@ def locate(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
                 found[f"{a}_{q}"] = np.asarray(places, float).reshape(-1, 2)
         every.append(found)
     exchange.write(folder / "found", every)
-    return {}
 
 
 def _built() -> Any:
     deeplay = import_module("deeplay")
+    import_module("torch").set_num_threads(1)
     model = deeplay.LodeSTAR(n_transforms=TRANSFORMS).build()
     # some of its layers have no shape before they have seen an image
     model(import_module("torch").zeros(1, 1, 64, 64))
     return model
 
 
-def main() -> int:
-    """`version`, `learn FOLDER` or `locate FOLDER`."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("task", choices=["version", "learn", "locate"])
-    parser.add_argument("folder", type=Path, nargs="?", default=Path())
-    options = parser.parse_args()
-    if options.task == "version":
-        print(importlib.metadata.version("deeplay"))
-        return 0
-    import_module("torch").set_num_threads(1)
-    job = json.loads((options.folder / "job.json").read_text("utf-8"))
-    said = {"learn": learn, "locate": locate}[options.task](options.folder, job)
-    (options.folder / "said.json").write_text(json.dumps(said), "utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exchange.answered("deeplay", {"learn": learn, "locate": locate}))

@@ -44,7 +44,7 @@ class Train:
         (folder / "job.json").write_text(json.dumps(job), "utf-8")
         shots = [{"image": e.image.voxels, "labels": e.labels} for e in examples]
         exchange.write(folder / "shots", shots)
-        _run(self.python, self.name, "learn", str(folder))
+        run(self.python, self.name, "learn", str(folder))
         said = json.loads((folder / "learned.json").read_text("utf-8"))
         return Learned(Segment(self.name, self.python, folder), **said)
 
@@ -60,7 +60,7 @@ class Segment:
     def __call__(self, images: Sequence[Image]) -> list[Labels]:
         """Labels of each image."""
         exchange.write(self.folder / "images", [{"image": image.voxels} for image in images])
-        _run(self.python, self.name, "segment", str(self.folder))
+        run(self.python, self.name, "segment", str(self.folder))
         found = [arrays["labels"] for arrays in exchange.read(self.folder / "labels")]
         shutil.rmtree(self.folder)
         return [np.asarray(labels, np.int32) for labels in found]
@@ -68,9 +68,8 @@ class Segment:
 
 def peer(name: str, python: Path, seconds: float) -> Method | None:
     """The peer of this name; None where the environment of `python` has it not."""
-    try:
-        version = _run(python, name, "version").strip()
-    except (OSError, RuntimeError):
+    version = version_of(name, python)
+    if version is None:
         return None
     package = Path(__file__).parent
     files = [package / f"{name}_peer.py", package / "exchange.py"]
@@ -84,12 +83,20 @@ def peer(name: str, python: Path, seconds: float) -> Method | None:
     )
 
 
+def version_of(name: str, python: Path) -> str | None:
+    """The version of a peer; None where the environment of `python` has it not."""
+    try:
+        return run(python, name, "version").strip()
+    except (OSError, RuntimeError):
+        return None
+
+
 def absent(name: str, python: Path) -> str:
     """What to tell where a peer is not installed."""
     return f"{name}: not measured, it is not installed for {python}. To install it: {INSTALL}."
 
 
-def _run(python: Path, name: str, *arguments: str) -> str:
+def run(python: Path, name: str, *arguments: str) -> str:
     """Run a peer's module, and return what it printed.
 
     Raises RuntimeError where it fails.

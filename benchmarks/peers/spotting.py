@@ -2,9 +2,7 @@
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,31 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Called:
-    """A peer's module, and the Python that can run it."""
-
-    python: Path
-    module: str
-
-    @property
-    def version(self) -> str | None:
-        """None where it is not installed."""
-        try:
-            return self("version").strip()
-        except (OSError, RuntimeError):
-            return None
-
-    def __call__(self, task: str, *arguments: str) -> str:
-        """What the peer prints. Raises RuntimeError where it fails."""
-        command = [str(self.python), "-m", f"benchmarks.peers.{self.module}", task, *arguments]
-        variables = os.environ | {"PYTHONPATH": str(runner.ROOT)}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
-        if done.returncode:
-            raise RuntimeError(f"{self.module} failed:\n{done.stderr[-2000:]}")
-        return done.stdout
-
-
 def _folder(job: dict[str, Any], name: str, given: list[dict[str, Any]]) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="equiscope-peer-"))
     (folder / "job.json").write_text(json.dumps(job), "utf-8")
@@ -81,17 +54,13 @@ class Trackpy:
     @property
     def version(self) -> str | None:
         """None where it is not installed."""
-        return self._peer.version
-
-    @property
-    def _peer(self) -> Called:
-        return Called(self.python, "trackpy_peer")
+        return runner.version_of("trackpy", self.python)
 
     def locate(self, counts: Sequence[Any], diameter: float, dark: bool) -> list[Candidates]:
         """Candidates in each image of counts, by mass; `diameter` is made odd."""
         job = {"diameter": 2 * int(diameter // 2) + 1, "dark": dark}
         folder = _folder(job, "images", [{"image": each} for each in counts])
-        self._peer("locate", str(folder))
+        runner.run(self.python, "trackpy", "locate", str(folder))
         found = exchange.read(folder / "found")
         shutil.rmtree(folder)
         return [Candidates(each["places"], each["masses"]) for each in found]
@@ -102,19 +71,10 @@ class Trackpy:
         """`exponent` and `prefactor` of the mean-squared displacement, in um^2/s, and `tracks`."""
         job = {"um_per_pixel": um_per_pixel, "frames_per_s": frames_per_s}
         folder = _folder(job, "points", [{"places": each} for each in frames])
-        self._peer("diffuse", str(folder))
+        runner.run(self.python, "trackpy", "diffuse", str(folder))
         said: dict[str, float] = json.loads((folder / "said.json").read_text("utf-8"))
         shutil.rmtree(folder)
         return said
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """What LodeSTAR found with one exponent and one quantile: places in each image, in voxels."""
-
-    exponent: float
-    quantile: float
-    places: tuple[Floats, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +87,13 @@ class Lodestar:
     @property
     def version(self) -> str | None:
         """None where it is not installed."""
-        return _lodestar(self.python).version
+        return runner.version_of("lodestar", self.python)
 
     def learned(self, crop: Images, seed: int) -> "LodestarModel":
         """Train on one crop."""
         job = {"seed": seed, "seconds": self.seconds}
         folder = _folder(job, "crops", [{"image": crop}])
-        _lodestar(self.python)("learn", str(folder))
+        runner.run(self.python, "lodestar", "learn", str(folder))
         said = json.loads((folder / "said.json").read_text("utf-8"))
         weights = (folder / MODEL).read_bytes()
         shutil.rmtree(folder)
@@ -149,20 +109,16 @@ class LodestarModel:
     steps: int
     full_steps: int
 
-    def found(self, images: Sequence[Images]) -> list[Located]:
-        """What each setting finds."""
+    def found(self, images: Sequence[Images]) -> list[tuple[Floats, ...]]:
+        """The places in each image that each exponent and quantile finds."""
         asked = {"exponents": EXPONENTS, "quantiles": QUANTILES}
         folder = _folder(asked, "images", [{"image": each} for each in images])
         (folder / MODEL).write_bytes(self.weights)
-        _lodestar(self.python)("locate", str(folder))
+        runner.run(self.python, "lodestar", "locate", str(folder))
         every = exchange.read(folder / "found")
         shutil.rmtree(folder)
         return [
-            Located(exponent, quantile, tuple(found[f"{a}_{q}"] for found in every))
-            for a, exponent in enumerate(EXPONENTS)
-            for q, quantile in enumerate(QUANTILES)
+            tuple(found[f"{a}_{q}"] for found in every)
+            for a in range(len(EXPONENTS))
+            for q in range(len(QUANTILES))
         ]
-
-
-def _lodestar(python: Path) -> Called:
-    return Called(python, "lodestar_peer")

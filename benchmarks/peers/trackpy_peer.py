@@ -5,9 +5,6 @@ could be a particle, with its mass; `diffuse` links `points/0000.npz`, one file 
 the power law of the mean-squared displacement, as trackpy's walkthrough does.
 """
 
-import argparse
-import importlib.metadata
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,7 +26,7 @@ def locate(folder: Path, job: dict[str, Any]) -> None:
     exchange.write(folder / "found", found)
 
 
-def diffuse(folder: Path, job: dict[str, Any]) -> None:
+def diffuse(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
     """Exponent and prefactor, in um^2/s, of the mean-squared displacement's power law."""
     trackpy, pandas = import_module("trackpy"), import_module("pandas")
     trackpy.quiet()
@@ -42,27 +39,12 @@ def diffuse(folder: Path, job: dict[str, Any]) -> None:
     still = trackpy.subtract_drift(linked.copy(), trackpy.compute_drift(linked))
     moved = trackpy.emsd(still, job["um_per_pixel"], job["frames_per_s"])
     fitted = trackpy.utils.fit_powerlaw(moved, plot=False)
-    said = {
+    return {
         "exponent": float(fitted["n"].iloc[0]),
         "prefactor": float(fitted["A"].iloc[0]),
         "tracks": int(linked["particle"].nunique()),
     }
-    (folder / "said.json").write_text(json.dumps(said), "utf-8")
-
-
-def main() -> int:
-    """`version`, `locate FOLDER` or `diffuse FOLDER`."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("task", choices=["version", "locate", "diffuse"])
-    parser.add_argument("folder", type=Path, nargs="?", default=Path())
-    options = parser.parse_args()
-    if options.task == "version":
-        print(importlib.metadata.version("trackpy"))
-        return 0
-    job = json.loads((options.folder / "job.json").read_text("utf-8"))
-    {"locate": locate, "diffuse": diffuse}[options.task](options.folder, job)
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exchange.answered("trackpy", {"locate": locate, "diffuse": diffuse}))
